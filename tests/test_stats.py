@@ -182,3 +182,12 @@ def test_minimum_detectable_difference_against_simulation():
         0.4953, abs=0.002
     )  # Cohen: 34 pairs for d = 0.5
     assert math.isnan(stats.minimum_detectable_difference(1.0, 1))
+
+
+def test_what_is_computed_together_is_what_is_computed_alone():
+    draw = np.random.default_rng(5)
+    samples = [draw.normal(size=n) for n in (6, 3, 6, 1, 0, 9, 6, 2)] + [np.full(4, 0.5)] + [draw.normal(size=6)] * 60
+    alone = [stats.interval(x) for x in samples[:9]]
+    assert np.allclose(stats.intervals(samples)[:9], alone, rtol=1e-12, equal_nan=True)
+    assert stats.sign_flips(samples)[:9] == pytest.approx([stats.sign_flip(x) for x in samples[:9]], nan_ok=True)
+    assert np.ptp(stats.intervals(samples)[9:], axis=0).max() < 1e-12

@@ -25,13 +25,20 @@ class Arm:
     versus: Comparison | None = None
     base: "Arm | None" = None
     published: list[Published] = field(default_factory=list)
-    _configs: dict = field(default_factory=dict, repr=False)
+    memo: dict = field(default_factory=dict, repr=False)  # what is worth computing once
 
     def config_without(self, *apart: str) -> str:
         """The configuration of the runs without their seeds and these groups, as text."""
-        if apart not in self._configs:
-            self._configs[apart] = arm_config((self.runs or self.failed)[0], without=apart)
-        return self._configs[apart]
+        if apart not in self.memo:
+            self.memo[apart] = arm_config((self.runs or self.failed)[0], without=apart)
+        return self.memo[apart]
+
+    @property
+    def options(self) -> dict:
+        """The configuration of the runs, {"train.epochs": 8, ...}, without their seeds."""
+        if "options" not in self.memo:
+            self.memo["options"] = flatten(json.loads(self.config_without()))
+        return self.memo["options"]
 
     @property
     def name(self) -> str:
@@ -159,7 +166,7 @@ def _name_variants(arms: Sequence[Arm]) -> None:
     for group in namesakes.values():
         if len(group) < 2:
             continue
-        configs = [flatten(json.loads(arm.config_without())) for arm in group]
+        configs = [arm.options for arm in group]
         keys = sorted({key for config in configs for key in config})
         differing = [key for key in keys if len({json.dumps(config.get(key)) for config in configs}) > 1]
         for arm, config in zip(group, configs, strict=True):

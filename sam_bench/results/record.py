@@ -55,14 +55,16 @@ def important(config: Mapping) -> dict:
 
 
 def _plain(value, left_out: re.Pattern | None):
-    if isinstance(value, Mapping):
+    if value is None or isinstance(value, (str, int)):
+        return value
+    if isinstance(value, float):
+        return int(value) if value.is_integer() else value
+    if isinstance(value, (dict, Mapping)):
         kept = {str(key): item for key, item in value.items() if not (left_out and left_out.fullmatch(str(key)))}
         return {key: _plain(item, left_out) for key, item in kept.items()}
     if isinstance(value, (list, tuple)):
         return [_plain(item, left_out) for item in value]
-    if isinstance(value, float) and value.is_integer():
-        return int(value)
-    return value if isinstance(value, (str, int, float, bool, type(None))) else str(value)
+    return str(value)
 
 
 def read_record(path: Path) -> dict:

@@ -2,7 +2,7 @@
 
 import functools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,6 +11,7 @@ LEVEL = 0.05
 ENOUGH_SEEDS = 6  # 2 / 2**n <= 0.05 needs n >= 6: with fewer pairs the exact test cannot reject, whatever the data
 EXACT_UP_TO = 14  # pairs; beyond, 2**n sign patterns are drawn at random
 RESAMPLES = 9999
+TOGETHER = 50  # samples that scipy resamples at once
 
 
 @dataclass(frozen=True)
@@ -64,38 +65,55 @@ def differences(method: Mapping, base: Mapping) -> np.ndarray:
     return np.array([pair for pair in pairs if not math.isnan(pair)], dtype=float)
 
 
-def interval(values: Sequence[float], level: float = 1 - LEVEL) -> tuple[float, float]:
-    """Bootstrap interval of the mean, bias-corrected and accelerated (Efron 1987); NaN below two values."""
-    from scipy.stats import bootstrap
+def interval(values: Sequence[float]) -> tuple[float, float]:
+    """95 % bootstrap interval of the mean, bias-corrected and accelerated (Efron 1987); NaN below two values."""
+    return intervals([np.asarray(values, dtype=float)])[0]
 
-    values = np.asarray(values, dtype=float)
-    if values.size < 2:
-        return math.nan, math.nan
-    if np.ptp(values) == 0:
-        return float(values[0]), float(values[0])
-    found = bootstrap(
-        (values,), np.mean, confidence_level=level, n_resamples=RESAMPLES, method="BCa", rng=np.random.default_rng(0)
-    ).confidence_interval
-    return float(found.low), float(found.high)
+
+def intervals(samples: Sequence[np.ndarray]) -> list[tuple[float, float]]:
+    """`interval` of each sample; what a sample's interval is does not depend on the others."""
+    found = [(math.nan, math.nan) if x.size < 2 else (float(x.min()), float(x.max())) for x in samples]
+    for places in _alike([x if x.size and np.ptp(x) > 0 else x[:0] for x in samples]):
+        from scipy.stats import bootstrap
+
+        rows = np.stack([samples[place] for place in places])
+        ends = bootstrap(
+            (rows,), np.mean, axis=-1, confidence_level=1 - LEVEL, n_resamples=RESAMPLES, method="BCa",
+            rng=np.random.default_rng(0),
+        ).confidence_interval  # fmt: skip
+        for place, low, high in zip(places, ends.low, ends.high, strict=True):
+            found[place] = (float(low), float(high))
+    return found
 
 
 def sign_flip(values: Sequence[float]) -> float:
     """Two-sided p of the sign-flip test that paired differences are symmetric about 0 (Fisher 1935); exact up to 14."""
-    values = np.asarray(values, dtype=float)
-    if values.size < 2:
-        return 1.0 if values.size else math.nan
-    from scipy.stats import permutation_test
+    return sign_flips([np.asarray(values, dtype=float)])[0]
 
-    found = permutation_test(
-        (values,),
-        lambda x, axis: np.mean(x, axis=axis),
-        permutation_type="samples",
-        vectorized=True,
-        n_resamples=2**EXACT_UP_TO,
-        batch=2**EXACT_UP_TO,
-        rng=np.random.default_rng(0),
-    )
-    return float(min(1.0, found.pvalue))
+
+def sign_flips(samples: Sequence[np.ndarray]) -> list[float]:
+    """`sign_flip` of each sample."""
+    found = [1.0 if x.size else math.nan for x in samples]
+    for places in _alike(samples):
+        from scipy.stats import permutation_test
+
+        test = permutation_test(
+            (np.stack([samples[place] for place in places]),), np.mean, axis=-1, permutation_type="samples",
+            vectorized=True, n_resamples=2**EXACT_UP_TO, batch=2**EXACT_UP_TO, rng=np.random.default_rng(0),
+        )  # fmt: skip
+        for place, p in zip(places, test.pvalue, strict=True):
+            found[place] = float(min(1.0, p))
+    return found
+
+
+def _alike(samples: Sequence[np.ndarray]) -> Iterator[list[int]]:
+    """Places of the samples of one size (two or more), a few at a time: scipy takes them together, memory allowing."""
+    sizes: dict[int, list[int]] = {}
+    for place, x in enumerate(samples):
+        if x.size > 1:
+            sizes.setdefault(x.size, []).append(place)
+    for places in sizes.values():
+        yield from (places[first : first + TOGETHER] for first in range(0, len(places), TOGETHER))
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -115,13 +133,14 @@ def pairs_needed(comparisons: int) -> int:
 
 def compare(pairs: Sequence[tuple[np.ndarray, bool]]) -> list[Comparison]:
     """All comparisons of one table, (differences, higher_is_better) each; Holm's family is those with enough pairs."""
-    p_values = [sign_flip(values) for values, _ in pairs]
+    samples = [values for values, _ in pairs]
+    p_values, ends = sign_flips(samples), intervals(samples)
     adjusted = holm([p if len(pair[0]) >= ENOUGH_SEEDS else math.nan for p, pair in zip(p_values, pairs, strict=True)])
     found = []
-    for (values, higher), p, p_holm in zip(pairs, p_values, adjusted, strict=True):
+    for (values, higher), p, p_holm, (low, high) in zip(pairs, p_values, adjusted, ends, strict=True):
         mean = summary(values)
         better = mean.mean > 0 if higher else mean.mean < 0
-        found.append(Comparison(mean.mean, mean.std, mean.n, *interval(values), p, p_holm, better))
+        found.append(Comparison(mean.mean, mean.std, mean.n, low, high, p, p_holm, better))
     return found
 
 

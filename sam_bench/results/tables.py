@@ -64,7 +64,7 @@ def unit(block: Block) -> tuple[float, int, str]:
 def score_cell(arm: Arm, scale: float, digits: int) -> Cell:
     """`mean ± std (n)` with the marks; bold where the gain over the base arm passes the test."""
     score = arm.score
-    fair = not any(unfair(arm))
+    fair = not unfair(arm)
     passes = fair and arm.versus is not None and arm.versus.significant
     marks = ("*" if passes else "") + ("†" if arm.short else "") + ("‡" if arm.unverified else "")
     marks += "" if fair else "§"
@@ -162,7 +162,7 @@ def _explain(arms: Sequence[Arm], family: int) -> list[str]:
             f"{family} comparisons in this table: below {needed} pairs no difference reaches p < 0.05 after Holm."
         )
     used = {"†": any(a.short for a in arms), "‡": any(a.unverified for a in arms)}
-    used |= {"§": any(any(unfair(a)) for a in arms), "~": any(disturbed(a) for a in arms)}
+    used |= {"§": any(unfair(a) for a in arms), "~": any(disturbed(a) for a in arms)}
     used |= {"✗": any(a.failed for a in arms)}
     return lines + [f"{mark} {MARKS[mark]}." for mark, present in used.items() if present]
 

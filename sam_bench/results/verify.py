@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sam_bench.errors import UsageError
-from sam_bench.results.arms import BASE_ARM, Arm, Block, blocks, flatten
-from sam_bench.results.record import important, run_id
+from sam_bench.results.arms import BASE_ARM, Arm, Block, blocks
+from sam_bench.results.record import run_id
 from sam_bench.results.stats import ENOUGH_SEEDS, summary
 from sam_bench.results.store import curve
 
@@ -65,8 +65,14 @@ def fairness(found: Sequence[Block]) -> list[Finding]:
     ]
 
 
-def unfair(arm: Arm) -> Iterable[tuple[str, str]]:
+def unfair(arm: Arm) -> Sequence[tuple[str, str]]:
     """(check, what differs) between a method's arm and the base arm that it is compared to."""
+    if "unfair" not in arm.memo:
+        arm.memo["unfair"] = tuple(_unfair(arm))
+    return arm.memo["unfair"]
+
+
+def _unfair(arm: Arm) -> Iterable[tuple[str, str]]:
     base = arm.base
     if base is None or not arm.runs or not base.runs or arm.labels["optimizer"] == BASE_ARM:
         return
@@ -76,7 +82,7 @@ def unfair(arm: Arm) -> Iterable[tuple[str, str]]:
         if differing:
             yield check, f"differ in {key} for seed {', '.join(str(seed) for seed, _ in differing)}"
     for check, groups in CONFIGURED.items():
-        differing = _differing(arm.runs[0], base.runs[0], groups)
+        differing = _differing(arm.options, base.options, groups)
         if differing:
             yield check, f"differ in {', '.join(differing)}"
     yield from _unequal_spending(arm, base)
@@ -97,11 +103,9 @@ CONFIGURED = {
 
 
 def _differing(one: Mapping, other: Mapping, groups: Sequence[str]) -> list[str]:
-    """`train.epochs (8, 16)` for every option of these groups that two runs do not share."""
-    first, second = ({k: v for k, v in important(run["config"]).items() if k in groups} for run in (one, other))
-    first, second = flatten(first), flatten(second)
-    keys = sorted(key for key in first.keys() | second.keys() if first.get(key) != second.get(key))
-    return [f"{key} ({first.get(key)}, {second.get(key)})" for key in keys]
+    """`train.epochs (8, 16)` for every option of these groups that two arms do not share."""
+    keys = sorted(key for key in one.keys() | other.keys() if key.partition(".")[0] in groups)
+    return [f"{key} ({one.get(key)}, {other.get(key)})" for key in keys if one.get(key) != other.get(key)]
 
 
 def _unequal_spending(arm: Arm, base: Arm) -> Iterable[tuple[str, str]]:
