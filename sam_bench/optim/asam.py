@@ -2,12 +2,13 @@
 
 from typing import Literal, Unpack
 
-from torch import Tensor, nn
+import torch
+from torch import nn
 from torch.optim import Optimizer
 
-from sam_bench.optim import vector
 from sam_bench.optim.sam import SAM
 from sam_bench.optim.sharpness import Common
+from sam_bench.optim.vector import Vector
 
 TINY = {"weight": 1e-16, "all": 1e-12}  # as either code has it
 
@@ -33,19 +34,20 @@ class ASAM(SAM):
             raise ValueError(f"scope must be 'weight' or 'all', got {scope!r}")
         self.eta, self.scope = eta, scope
 
-    def ascent(self, g: Tensor) -> Tensor:
+    def ascent(self, g: Vector) -> Vector:
         """`rho * T^2 g/||T g||`."""
         t = self._scale()
-        t_g = g.mul_(t)
-        norm = t_g.norm()
-        return self.times_rho(t_g.mul_(t), 1.0 / (norm + TINY[self.scope]), out=t_g)
+        t_g = t * g
+        torch._foreach_mul_(t.parts, t_g.parts)
+        return self.times_rho(t / (t_g.norm() + TINY[self.scope]))
 
-    def _scale(self) -> Tensor:
-        t = vector.flatten([p.detach() for p in self.params], self.params).abs_().add_(self.eta)
-        if self.scope == "all":
-            return t
-        scaled = {p for name, p in self.model.named_parameters() if "weight" in name}
-        for part, p in zip(t.split(self.sizes), self.params, strict=True):
-            if p not in scaled:
-                part.fill_(1.0)
+    def _scale(self) -> Vector:
+        """`T`, in memory of its own."""
+        t = self.weights.abs()
+        torch._foreach_add_(t.parts, self.eta)
+        if self.scope == "weight":
+            scaled = {p for name, p in self.model.named_parameters() if "weight" in name}
+            for part, p in zip(t.parts, self.params, strict=True):
+                if p not in scaled:
+                    part.fill_(1.0)
         return t

@@ -10,6 +10,7 @@ from torch.optim import Optimizer
 from sam_bench.optim.oracle import Oracle
 from sam_bench.optim.sam import SAM
 from sam_bench.optim.sharpness import TINY, Common
+from sam_bench.optim.vector import Vector
 
 RAMP_EPOCHS = 30
 
@@ -43,21 +44,21 @@ class AUSAM(SAM):
         self.needs("steps_per_epoch", "because its first epoch takes full batches")
         self.alpha, self.f_min, self.f_max = alpha, f_min, f_max
 
-    def direction(self, oracle: Oracle) -> Tensor | None:
+    def direction(self, oracle: Oracle) -> Vector:
         """`g_s` on the drawn samples."""
         oracle.require_index()
         epoch, place = divmod(self.memory["step"] + self.memory["skipped"], self.steps_per_epoch)
         samples = self._known(place, oracle)
         index = None if epoch == 0 or samples is None or self.alpha == 1 else self._draw(samples, epoch)
         g = oracle(index=index)
-        direction = oracle.leave(self.ascent(g), index)
+        g_s = oracle(self.ascent(g), index)
         before, after = oracle.losses
         if before.ndim != 1:
             raise ValueError("AUSAM keeps a mean per sample: let the closure return one loss per sample (n,)")
         if samples is None:
             samples = self._by_place(place, len(before), oracle.device)
         self._note(samples if index is None else samples[index], (after - before).abs())
-        return direction
+        return g_s
 
     # -- which samples of the training set these are -------------------------------------------------------------
 

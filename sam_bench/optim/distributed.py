@@ -14,11 +14,7 @@ def several_ranks() -> bool:
 
 def agree(value: Tensor) -> float:
     """A scalar tensor as a float that is equal on all ranks (their mean): a decision taken on it cannot deadlock."""
-    if several_ranks():
-        value = value.clone()
-        dist.all_reduce(value)
-        value = value / dist.get_world_size()
-    return value.item()
+    return mean(value).item()
 
 
 def all_true(flag: Tensor) -> bool:
@@ -29,13 +25,13 @@ def all_true(flag: Tensor) -> bool:
     return bool(flag.item())
 
 
-def mean(vector: Tensor) -> Tensor:
-    """The mean of `vector` over the ranks."""
+def mean(value: Tensor) -> Tensor:
+    """The mean of `value` over the ranks."""
     if several_ranks():
-        vector = vector.clone()
-        dist.all_reduce(vector)
-        vector = vector / dist.get_world_size()
-    return vector
+        value = value.clone()
+        dist.all_reduce(value)
+        value = value / dist.get_world_size()
+    return value
 
 
 def local_passes(model: nn.Module, local: bool) -> AbstractContextManager:

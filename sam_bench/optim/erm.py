@@ -1,14 +1,13 @@
 """ERM: the base optimizer alone, through the same step as every method."""
 
-from torch import Tensor
-
 from sam_bench.optim.oracle import Oracle
 from sam_bench.optim.sharpness import SharpnessAware
+from sam_bench.optim.vector import Vector
 
 
 class ERM(SharpnessAware):
     """Descend along the gradient `g` (empirical risk minimisation). Cost 1; `rho` has no effect."""
 
-    def direction(self, oracle: Oracle) -> Tensor | None:
+    def direction(self, oracle: Oracle) -> Vector:
         """`g`."""
-        return oracle.leave()
+        return oracle()

@@ -2,12 +2,12 @@
 
 from typing import Unpack
 
-import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from sam_bench.optim.oracle import Oracle
 from sam_bench.optim.sharpness import Common, SharpnessAware
+from sam_bench.optim.vector import Vector
 
 CODE_TINY = 1e-7
 ALL = 0.99  # from here on every sample counts as chosen
@@ -36,30 +36,29 @@ class ESAM(SharpnessAware):
             raise ValueError(f"beta and gamma must be above 0 and at most 1, got {beta} and {gamma}")
         self.beta, self.gamma = beta, gamma
 
-    def direction(self, oracle: Oracle) -> Tensor | None:
+    def direction(self, oracle: Oracle) -> Vector:
         """`g_s` on the chosen samples."""
         if self.gamma < ALL:
             oracle.require_index()
         g = oracle()
         eps = self._perturbation(g)
         if self.gamma >= ALL:
-            return oracle.leave(eps)
+            return oracle(eps)
         before = oracle.losses[0]
         if before.ndim != 1:
             raise ValueError("ESAM compares the losses of samples: let the closure return one loss per sample (n,)")
-        return oracle.leave(eps, self._chosen(oracle.losses_at(eps) - before))
+        return oracle(eps, self._chosen(oracle.losses_at(eps) - before))
 
     def drawn(self) -> list[bool]:
         """Which tensors are perturbed in this step."""
         draws = self.draws()
-        return [draws.random() <= self.beta for _ in self.sizes]
+        return [draws.random() <= self.beta for _ in self.params]
 
-    def _perturbation(self, g: Tensor) -> Tensor:
+    def _perturbation(self, g: Vector) -> Vector:
         drawn = self.drawn()
         if not all(drawn):
-            parts = zip(g.split(self.sizes), drawn, strict=True)
-            g = torch.cat([part if chosen else torch.zeros_like(part) for part, chosen in parts])
-        return self.times_rho(g, 1.0 / (self.beta * (g.norm() + CODE_TINY)), out=g)
+            g = g * [float(chosen) for chosen in drawn]
+        return self.times_rho(g / (self.beta * (g.norm() + CODE_TINY)))
 
     def _chosen(self, rise: Tensor) -> Tensor:
         """The samples strictly above the cut, as in the authors' code: one fewer than `int(gamma*n)`.

@@ -2,11 +2,12 @@
 
 from typing import Literal, Unpack
 
-from torch import Tensor, nn
+from torch import nn
 from torch.optim import Optimizer
 
 from sam_bench.optim.oracle import Oracle
 from sam_bench.optim.sharpness import Common, SharpnessAware
+from sam_bench.optim.vector import Vector
 
 
 class ExtrapolatedSGD(SharpnessAware):
@@ -33,10 +34,10 @@ class ExtrapolatedSGD(SharpnessAware):
             raise ValueError(f"along must be 'gradient' or 'noise', got {along!r}")
         self.along = along
 
-    def direction(self, oracle: Oracle) -> Tensor | None:
+    def direction(self, oracle: Oracle) -> Vector:
         """The gradient at the extrapolated weights."""
-        if self.along == "noise":
-            return oracle.leave(self.times_rho(self.noise(), -1.0))
-        d = self.memory.get("d")
-        g = self.memory["d"] = oracle(None if d is None else self.times_rho(d, -1.0))
+        d = self.noise() if self.along == "noise" else self.memory.get("d")
+        g = oracle(None if d is None else -self.times_rho(d))
+        if self.along == "gradient":
+            self.memory["d"] = g
         return g

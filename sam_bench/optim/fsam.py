@@ -2,12 +2,12 @@
 
 from typing import Unpack
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.optim import Optimizer
 
 from sam_bench.optim.sam import SAM
 from sam_bench.optim.sharpness import Common
+from sam_bench.optim.vector import Vector
 
 
 class FSAM(SAM):
@@ -31,8 +31,10 @@ class FSAM(SAM):
             raise ValueError("F-SAM averages the gradient of the whole batch: m_sharpness cannot be a number")
         self.sigma, self.lmbda = sigma, lmbda
 
-    def ascent(self, g: Tensor) -> Tensor:
+    def ascent(self, g: Vector) -> Vector:
         """`rho * d/||d||`."""
-        m = self.memory.get("m")
-        self.memory["m"] = g if m is None else torch.lerp(m, g, 1 - self.lmbda)
-        return self.to_radius(g if m is None else torch.sub(g, m, alpha=self.sigma))
+        if (m := self.memory.get("m")) is None:
+            self.memory["m"] = g
+            return self.to_radius(g)
+        self.memory["m"] = self.lmbda * m + (1 - self.lmbda) * g
+        return self.to_radius(g - self.sigma * m)

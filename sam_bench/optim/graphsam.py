@@ -2,12 +2,12 @@
 
 from typing import Unpack
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.optim import Optimizer
 
 from sam_bench.optim.oracle import Oracle
 from sam_bench.optim.sharpness import TINY, Common, SharpnessAware
+from sam_bench.optim.vector import Vector
 
 
 class GraphSAM(SharpnessAware):
@@ -36,7 +36,7 @@ class GraphSAM(SharpnessAware):
         self.beta, self.gamma, self.decay_epochs = beta, gamma, decay_epochs
         self.needs("steps_per_epoch", "because the perturbation is exact at the first step of each epoch")
 
-    def direction(self, oracle: Oracle) -> Tensor:
+    def direction(self, oracle: Oracle) -> Vector:
         """`g_s`, the gradient at `w + eps`."""
         if self.memory.get("exact_epoch") != self.epoch:
             # The first step of an epoch, or the next if that one had to be skipped.
@@ -44,10 +44,9 @@ class GraphSAM(SharpnessAware):
             self.memory["exact_epoch"] = self.epoch
         else:
             h = self.memory["h"]
-        eps = self.times_rho(h, self.decay() / (h.norm() + TINY))
-        g_s = oracle(eps, out=eps)
+        g_s = oracle(self.to_radius(h) * self.decay())
         # What the next step perturbs with; storing it now spares the memory of g_s.
-        self.memory["h"] = torch.addcmul(self.beta * h, g_s, (1 - self.beta) / (g_s.norm() + TINY))
+        self.memory["h"] = self.beta * h + (1 - self.beta) * g_s / (g_s.norm() + TINY)
         return g_s
 
     def decay(self) -> float:

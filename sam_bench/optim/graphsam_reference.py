@@ -3,13 +3,14 @@
 from typing import Unpack
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.optim import Optimizer
 
-from sam_bench.optim import distributed, vector
+from sam_bench.optim import distributed
 from sam_bench.optim.graphsam import GraphSAM
 from sam_bench.optim.oracle import Oracle
 from sam_bench.optim.sharpness import TINY, Common
+from sam_bench.optim.vector import Vector
 
 CODE_TINY = 1e-8
 
@@ -42,16 +43,14 @@ class GraphSAMReference(GraphSAM):
         self.zeroed_norm, self.zeroed_average = zeroed_norm, zeroed_average
         self.weigh_loss, self.compound_decay = weigh_loss, compound_decay
 
-    def direction(self, oracle: Oracle) -> Tensor:
+    def direction(self, oracle: Oracle) -> Vector:
         """`g_s`, weighed by its loss if asked to."""
-        w = vector.flatten([p.detach() for p in self.params], self.params) if self.adaptive else None
         if self.memory.get("exact_epoch") != self.epoch:
             h = normed = oracle()
             self.memory["exact_epoch"] = self.epoch
         else:
             h, normed = self.memory["h"], None if self.zeroed_norm else self.memory["g_s"]
-        eps = self._perturbation(h, normed, w)
-        g_s = oracle(eps, out=eps)
+        g_s = oracle(self._perturbation(h, normed))
         if self.weigh_loss:
             g_s = g_s * distributed.mean(oracle.losses[-1].mean())
         self.memory["h"] = self.beta * h if self.zeroed_average else self._average(h, g_s)
@@ -59,24 +58,23 @@ class GraphSAMReference(GraphSAM):
             self.memory["g_s"] = g_s
         return g_s
 
-    def _average(self, h: Tensor, g_s: Tensor) -> Tensor:
-        length = self._spread(vector.norms(g_s + CODE_TINY, self.sizes)) if self.per_tensor else g_s.norm()
-        return self.beta * h + (1 - self.beta) * g_s / (length + TINY)
+    def _average(self, h: Vector, g_s: Vector) -> Vector:
+        if self.per_tensor:
+            lengths = Vector([part + CODE_TINY for part in g_s.dense()]).norms()
+            return self.beta * h + g_s * list((1 - self.beta) / (lengths + TINY))
+        return self.beta * h + (1 - self.beta) * g_s / (g_s.norm() + TINY)
 
     def decay(self) -> float:
         """The factor on rho and on the radius at this epoch."""
         m = self.epoch // self.decay_epochs
         return self.gamma ** (m * (m + 1) // 2 if self.compound_decay else m)
 
-    def _perturbation(self, h: Tensor, normed: Tensor | None, w: Tensor | None) -> Tensor:
+    def _perturbation(self, h: Vector, normed: Vector | None) -> Vector:
         """`eps` from `h`, with the norm of `normed` (zero where that is None)."""
-        length = 0.0 if normed is None else (normed if w is None else w.abs() * normed).norm()
-        eps = self.times_rho(h if w is None else w * w * h, self.decay() / (length + TINY))
+        w = self.weights
+        length = 0.0 if normed is None else (w.abs() * normed if self.adaptive else normed).norm()
+        eps = self.times_rho((w * w * h if self.adaptive else h) * (self.decay() / (length + TINY)))
         if self.radius is None:
             return eps
-        limit = self.radius * self.decay()
-        lengths = vector.norms(eps, self.sizes)
-        return eps * self._spread(torch.where(lengths > limit, limit / lengths, 1.0))
-
-    def _spread(self, values: Tensor) -> Tensor:
-        return vector.spread(values, self.sizes)
+        limit, lengths = self.radius * self.decay(), eps.norms()
+        return eps * list(torch.where(lengths > limit, limit / lengths, 1.0))

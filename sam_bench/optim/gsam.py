@@ -2,12 +2,12 @@
 
 from typing import Unpack
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.optim import Optimizer
 
 from sam_bench.optim.sam import SAM
 from sam_bench.optim.sharpness import TINY, Common
+from sam_bench.optim.vector import Vector
 
 
 class GSAM(SAM):
@@ -20,8 +20,6 @@ class GSAM(SAM):
         rho_min: let rho follow the learning rate, `rho_min + (rho - rho_min) * lr/initial_lr` with the `initial_lr`
             that schedulers set (else the one at construction); None keeps rho.
     """
-
-    remembers = True
 
     def __init__(
         self, base: Optimizer, model: nn.Module, *, rho: float = 0.05, alpha: float = 0.4,
@@ -47,9 +45,9 @@ class GSAM(SAM):
         for group in self.param_groups:
             group.setdefault("peak_lr", group["lr"])
 
-    def remember(self, g: Tensor, g_s: Tensor) -> Tensor:
+    def remember(self, g: Vector, g_s: Vector) -> Vector:
         """`g_s - alpha * g_perp`."""
         g_norm, g_s_norm = g.norm(), g_s.norm()
         cosine = (g @ g_s) / (g_norm * g_s_norm + TINY)
         g_perp = g - (cosine * g_norm / (g_s_norm + TINY)) * g_s
-        return torch.sub(g_s, g_perp, alpha=self.alpha)
+        return g_s - self.alpha * g_perp

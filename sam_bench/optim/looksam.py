@@ -2,13 +2,12 @@
 
 from typing import Unpack
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.optim import Optimizer
 
-from sam_bench.optim import vector
 from sam_bench.optim.sam import SAM, When
 from sam_bench.optim.sharpness import TINY, Common
+from sam_bench.optim.vector import Vector
 from sam_bench.optim.when import EveryK
 
 # The public per-tensor port guards its norms with 1e-8, which shows where ||g_v|| is small.
@@ -24,7 +23,6 @@ class ReusingSAM(SAM):
     """
 
     vectors = ("g_v",)
-    remembers = True
 
     def __init__(
         self, base: Optimizer, model: nn.Module, *, rho: float, alpha: float, per_tensor: bool, when: When,
@@ -33,32 +31,26 @@ class ReusingSAM(SAM):
         super().__init__(base, model, rho=rho, when=when, **common)
         self.alpha, self.per_tensor, self.tiny = alpha, per_tensor, PER_TENSOR_TINY if per_tensor else TINY
 
-    def ascent(self, g: Tensor) -> Tensor:
+    def ascent(self, g: Vector) -> Vector:
         """`rho * g/||g||`; the radius is global in both variants."""
-        return self.times_rho(g, 1.0 / (g.norm() + max(self.tiny, TINY)))
+        return self.times_rho(g / (g.norm() + max(self.tiny, TINY)))
 
-    def remember(self, g: Tensor, g_s: Tensor) -> Tensor:
+    def remember(self, g: Vector, g_s: Vector) -> Vector:
         """Note `g_v`; descend along `g_s`."""
-        g_g = self._dot(g, g)
-        share = self._dot(g_s, g) / (g_g.clamp_min(SMALLEST) if self.per_tensor else g_g + self.tiny)
-        self.memory["g_v"] = g_s - self._spread(share) * g
+        if self.per_tensor:
+            share = list(g_s.dots(g) / g.dots(g).clamp_min(SMALLEST))
+        else:
+            share = (g_s @ g) / (g.norm() ** 2 + self.tiny)
+        self.memory["g_v"] = g_s - g * share
         return g_s
 
-    def reuse(self, g: Tensor) -> Tensor:
+    def reuse(self, g: Vector) -> Vector:
         """`g + alpha * (||g||/||g_v||) * g_v`, and `g` before the first `g_v` is known."""
         if (g_v := self.memory.get("g_v")) is None:
             return g
-        length = self.alpha * self._norm(g) / (self._norm(g_v) + self.tiny)
-        return torch.addcmul(g, self._spread(length), g_v)
-
-    def _norm(self, v: Tensor) -> Tensor:
-        return vector.norms(v, self.sizes) if self.per_tensor else v.norm()
-
-    def _dot(self, a: Tensor, b: Tensor) -> Tensor:
-        return vector.dots(a, b, self.sizes) if self.per_tensor else a @ b
-
-    def _spread(self, values: Tensor) -> Tensor:
-        return vector.spread(values, self.sizes) if self.per_tensor else values
+        if self.per_tensor:
+            return g + g_v * list(self.alpha * g.norms() / (g_v.norms() + self.tiny))
+        return g + self.alpha * (g.norm() / (g_v.norm() + self.tiny)) * g_v
 
 
 class LookSAM(ReusingSAM):

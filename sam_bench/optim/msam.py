@@ -3,12 +3,12 @@
 from typing import Unpack
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.optim import Optimizer
 
-from sam_bench.optim import vector
 from sam_bench.optim.oracle import Oracle
-from sam_bench.optim.sharpness import TINY, Common, SharpnessAware
+from sam_bench.optim.sharpness import Common, SharpnessAware
+from sam_bench.optim.vector import Vector, wide
 
 BUFFERS = ("momentum_buffer", "exp_avg")  # SGD's, Adam's
 
@@ -31,21 +31,21 @@ class MSAM(SharpnessAware):
         super().__init__(base, model, rho=rho, **common)
         self.momentum = momentum
 
-    def direction(self, oracle: Oracle) -> Tensor | None:
+    def direction(self, oracle: Oracle) -> Vector:
         """The gradient at the perturbed weights."""
-        if any(group.get("momentum") or "betas" in group for group in self.param_groups):
-            return oracle.leave(self._perturbation(self._momentum_of_base()))
-        v = self.memory.get("v")
-        g = oracle(self._perturbation(v))
-        self.memory["v"] = g if v is None else torch.add(g, v, alpha=self.momentum)
+        own = not any(group.get("momentum") or "betas" in group for group in self.param_groups)
+        v = self.memory.get("v") if own else self._momentum_of_base()
+        g = oracle(None if v is None else -self.to_radius(v))
+        if own:
+            self.memory["v"] = g if v is None else self.momentum * v + g
         return g
 
-    def _perturbation(self, v: Tensor | None) -> Tensor | None:
-        return None if v is None else self.times_rho(v, -1.0 / (v.norm() + TINY))
-
-    def _momentum_of_base(self) -> Tensor | None:
+    def _momentum_of_base(self) -> Vector | None:
         buffers = []
         for p in self.params:
             state = self.base.state.get(p, {})
             buffers.append(next((state[name] for name in BUFFERS if state.get(name) is not None), None))
-        return None if all(b is None for b in buffers) else vector.flatten(buffers, self.params)
+        if all(b is None for b in buffers):
+            return None
+        pairs = zip(buffers, self.params, strict=True)
+        return Vector((torch.zeros_like(p) if b is None else b).to(wide(p.dtype)) for b, p in pairs)

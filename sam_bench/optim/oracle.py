@@ -11,7 +11,8 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
-from sam_bench.optim import distributed, vector
+from sam_bench.optim import distributed
+from sam_bench.optim.vector import Vector, wide
 
 
 class Perturbation:
@@ -24,7 +25,7 @@ class Perturbation:
         self._saved: list[Tensor] = []
 
     @contextmanager
-    def __call__(self, params: Sequence[Tensor], eps: Tensor | None) -> Iterator[None]:
+    def __call__(self, params: Sequence[Tensor], eps: Vector | None) -> Iterator[None]:
         if eps is None:
             yield
             return
@@ -32,7 +33,7 @@ class Perturbation:
             self._saved = [torch.empty_like(p) for p in params]
         torch._foreach_copy_(self._saved, params)
         try:
-            torch._foreach_add_(params, vector.views(eps, params))
+            eps.add_to(params)
             yield
         finally:
             torch._foreach_copy_(params, self._saved)
@@ -92,44 +93,24 @@ class Oracle:
         self.stats = optimizer.running_stats
         self._stats_before = self.stats.copy()
         self._flags: list[Tensor] = []
-        self._last: Tensor | None = None
+        self._last: Vector | None = None
         self._draws = rng_state(self.device) if optimizer.same_dropout else None
         self._inv_scale = None if optimizer.scaler is None else 1.0 / optimizer.scaler.get_scale()
 
     # -- passes ------------------------------------------------------------------------------------------------
 
-    def __call__(self, eps: Tensor | None = None, index: Tensor | None = None, *, out: Tensor | None = None) -> Tensor:
-        """The gradient (N,) at `w + eps`, on the samples `index` of the batch (all of them by default).
+    def __call__(self, eps: Vector | None = None, index: Tensor | None = None) -> Vector:
+        """The gradient at `w + eps`, on the samples `index` of the batch (all of them by default).
 
-        It is written into `out` if that is given, which may be `eps`. Raises RuntimeError when no parameter receives a
-        gradient.
+        Raises RuntimeError when no parameter receives a gradient.
         """
-        self._pass(eps, index, moves=not self.losses)
-        return self._take_gradient(out)
+        return self._pass(eps, index, moves=not self.losses)
 
-    def leave(self, eps: Tensor | None = None, index: Tensor | None = None) -> Tensor | None:
-        """The last pass of a step whose direction is its gradient: that stays where it is, which spares a copy.
-
-        Return what this returns from `direction`: None, or the gradient where it has to be scaled or averaged.
-        """
-        if self._inv_scale is not None or self.optimizer.local_passes:
-            return self(eps, index)
-        self._pass(eps, index, moves=not self.losses)
-        for p, touched in zip(self.params, self.touched, strict=True):
-            if touched and p.grad is None:
-                p.grad = torch.zeros_like(p)  # it had a gradient in an earlier pass: it is zero now, not unused
-        self._flags.append(torch.stack(torch._foreach_norm([p.grad for p in self.params if p.grad is not None])).sum())
-        return None
-
-    def pieces(self, indices: Sequence[Tensor | None]) -> list[Tensor]:
+    def pieces(self, indices: Sequence[Tensor | None]) -> list[Vector]:
         """The gradient at `w` on each piece of the batch; together they are the first pass of the step."""
-        gradients = []
-        for index in indices:
-            self._pass(None, index, moves=True)
-            gradients.append(self._take_gradient())
-        return gradients
+        return [self._pass(None, index, moves=True) for index in indices]
 
-    def losses_at(self, eps: Tensor) -> Tensor:
+    def losses_at(self, eps: Vector) -> Tensor:
         """The loss of each sample (n,) at `w + eps`: a forward pass alone where the closure takes `backward`."""
         if not accepts(self.closure, "backward"):
             self._pass(eps, None, moves=False)
@@ -139,7 +120,7 @@ class Oracle:
         self._flags.append(loss.sum())
         return loss
 
-    def _pass(self, eps: Tensor | None, index: Tensor | None, moves: bool) -> None:
+    def _pass(self, eps: Vector | None, index: Tensor | None, moves: bool) -> Vector:
         """Forward and backward from cleared gradients, counted."""
         for p in self.params:
             p.grad = None
@@ -151,15 +132,12 @@ class Oracle:
         self.perturbed += eps is not None
         self._full += index is None
         self._samples += 0 if index is None else len(index)
-        self._flags.append(loss.sum())
-        grads = [p.grad for p in self.params]
-        if any(g is not None and g.layout is not torch.strided for g in grads):
-            raise TypeError("sparse gradients are not supported: build the embedding with sparse=False")
-        if all(g is None for g in grads):
-            raise RuntimeError(self._no_gradient())
-        self.touched = [t or g is not None for t, g in zip(self.touched, grads, strict=True)]
+        g = self._take_gradient()
+        self._flags += [loss.sum(), g.norm()]
+        self._last = g
+        return g
 
-    def _run(self, eps: Tensor | None, arguments: dict, *, moves: bool, grad: bool) -> Tensor:
+    def _run(self, eps: Vector | None, arguments: dict, *, moves: bool, grad: bool) -> Tensor:
         """Call the closure at `w + eps`; its running statistics stay unless this pass `moves` them."""
         draws = self._draws if self.losses else None
         local = distributed.local_passes(self.optimizer.model, self.optimizer.local_passes)
@@ -178,15 +156,21 @@ class Oracle:
             raise TypeError("the closure returned None: let it return the loss (a scalar, or one value per sample)")
         return torch.as_tensor(loss, device=self.device).detach()
 
-    def _take_gradient(self, out: Tensor | None = None) -> Tensor:
-        g = vector.flatten([p.grad for p in self.params], self.params, out)
-        for p in self.params:
+    def _take_gradient(self) -> Vector:
+        """The gradients as autograd made them, taken from the parameters; zeros where there is none."""
+        grads = [p.grad for p in self.params]
+        if any(g is not None and g.layout is not torch.strided for g in grads):
+            raise TypeError("sparse gradients are not supported: build the embedding with sparse=False")
+        if all(g is None for g in grads):
+            raise RuntimeError(self._no_gradient())
+        self.touched = [t or g is not None for t, g in zip(self.touched, grads, strict=True)]
+        parts = []
+        for p, g in zip(self.params, grads, strict=True):
+            parts.append((torch.zeros_like(p) if g is None else g).to(wide(p.dtype)))
             p.grad = None
         if self._inv_scale is not None:
-            g.mul_(self._inv_scale)
-        self._flags.append(g.sum())
-        self._last = g
-        return g
+            torch._foreach_mul_(parts, self._inv_scale)
+        return Vector(parts)
 
     def _no_gradient(self) -> str:
         names = {p: name for name, p in self.optimizer.model.named_parameters()}
@@ -231,12 +215,10 @@ class Oracle:
         passes = self._full + self._samples / self.n if self._samples else self._full
         return passes + self._forwards / 3 if self._forwards else passes
 
-    def finite(self, direction: Tensor | None) -> bool:
+    def finite(self, direction: Vector) -> bool:
         """Whether every loss, every gradient and `direction` are finite on all ranks: the one wait for the device."""
-        flags = self._flags
-        if direction is not None and direction is not self._last:
-            flags = [*flags, direction.sum()]
-        dtype = vector.dtype_of(self.params)
+        flags = self._flags if direction is self._last else [*self._flags, direction.norm()]
+        dtype = self._flags[-1].dtype
         return distributed.all_true(torch.isfinite(torch.stack([flag.to(dtype) for flag in flags])).all())
 
     def undo(self) -> None:

@@ -9,9 +9,10 @@ from torch.optim import Optimizer
 
 from sam_bench.optim.oracle import Oracle
 from sam_bench.optim.sharpness import Common, SharpnessAware
+from sam_bench.optim.vector import Vector
 from sam_bench.optim.when import Always, EveryK
 
-When = Callable[[Tensor, dict[str, Any]], bool]
+When = Callable[[Vector, dict[str, Any]], bool]
 
 
 class SAM(SharpnessAware):
@@ -26,8 +27,6 @@ class SAM(SharpnessAware):
     Raises ValueError for an m_sharpness that is none of these. The other options are those of SharpnessAware.
     """
 
-    remembers = False  # whether `remember` is to be called; if not, eps may be written into the memory of g
-
     def __init__(
         self, base: Optimizer, model: nn.Module, *, rho: float = 0.05,
         m_sharpness: int | Literal["device"] | None = None, when: When | None = None, **common: Unpack[Common],
@@ -40,32 +39,29 @@ class SAM(SharpnessAware):
         self.m_sharpness, self.when = m_sharpness, when or Always()
         self.local_passes = m_sharpness == "device"
 
-    def direction(self, oracle: Oracle) -> Tensor | None:
+    def direction(self, oracle: Oracle) -> Vector:
         """`g_s`, or what `reuse` makes of `g` on a step without second gradient."""
         pieces = self._pieces(oracle)
         gs = oracle.pieces(pieces)
         g = self._mean(gs, pieces)
         if not self.decide(g):
             return self.reuse(g)
-        if len(pieces) == 1 and not self.remembers:
-            return oracle.leave(self.ascent(g))
-        gs_s = [oracle(eps := self.ascent(own), i, out=eps) for own, i in zip(gs, pieces, strict=True)]
-        g_s = self._mean(gs_s, pieces)
-        return self.remember(g, g_s) if self.remembers else g_s
+        g_s = self._mean([oracle(self.ascent(own), i) for own, i in zip(gs, pieces, strict=True)], pieces)
+        return self.remember(g, g_s)
 
-    def decide(self, g: Tensor) -> bool:
+    def decide(self, g: Vector) -> bool:
         """Whether this step takes the second gradient."""
         return self.when(g, self.memory)
 
-    def ascent(self, g: Tensor) -> Tensor:
-        """The perturbation `eps`; it may be written into `g` unless the method `remembers`."""
-        return self.to_radius(g, out=None if self.remembers else g)
+    def ascent(self, g: Vector) -> Vector:
+        """The perturbation `eps`."""
+        return self.to_radius(g)
 
-    def remember(self, g: Tensor, g_s: Tensor) -> Tensor:
+    def remember(self, g: Vector, g_s: Vector) -> Vector:
         """The direction of a step with second gradient, after noting what later steps need of it."""
-        raise NotImplementedError
+        return g_s
 
-    def reuse(self, g: Tensor) -> Tensor:
+    def reuse(self, g: Vector) -> Vector:
         """The direction of a step without second gradient."""
         return g
 
@@ -76,11 +72,12 @@ class SAM(SharpnessAware):
         return torch.arange(oracle.n, device=oracle.device).split(self.m_sharpness)
 
     @staticmethod
-    def _mean(gs: Sequence[Tensor], pieces: Sequence[Tensor | None]) -> Tensor:
+    def _mean(gs: Sequence[Vector], pieces: Sequence[Tensor | None]) -> Vector:
         if len(gs) == 1:
             return gs[0]
         counts = [len(piece) for piece in pieces]
-        return sum(g * (count / sum(counts)) for g, count in zip(gs, counts, strict=True))
+        parts = [g * (count / sum(counts)) for g, count in zip(gs, counts, strict=True)]
+        return sum(parts[1:], start=parts[0])
 
 
 class SAMEveryK(SAM):

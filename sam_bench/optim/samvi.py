@@ -3,11 +3,12 @@
 import math
 from typing import Literal, Unpack
 
-from torch import Tensor, nn
+from torch import nn
 from torch.optim import Optimizer
 
 from sam_bench.optim.oracle import Oracle
 from sam_bench.optim.sharpness import Common, SharpnessAware
+from sam_bench.optim.vector import Vector
 
 
 class SAMVI(SharpnessAware):
@@ -34,8 +35,11 @@ class SAMVI(SharpnessAware):
             raise ValueError(f"sigma must be >= 0, got {sigma}")
         self.mode, self.sigma = mode, sigma
 
-    def direction(self, oracle: Oracle) -> Tensor | None:
+    def direction(self, oracle: Oracle) -> Vector:
         """The gradient at the perturbed weights."""
         noise = self.noise()
-        noise = self.times_rho(noise) if self.sigma is None else noise * (self.sigma * math.sqrt(len(noise)))
-        return oracle.leave(noise if self.mode == "mfvi" else noise.add_(self.to_radius(oracle())))
+        if self.sigma is None:
+            noise = self.times_rho(noise)
+        else:
+            noise = noise * (self.sigma * math.sqrt(sum(p.numel() for p in self.params)))
+        return oracle(noise if self.mode == "mfvi" else self.to_radius(oracle()) + noise)

@@ -9,10 +9,11 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from sam_bench.optim import distributed, vector
+from sam_bench.optim import distributed
 from sam_bench.optim.loss_scale import update_scale
 from sam_bench.optim.oracle import Oracle, Perturbation
 from sam_bench.optim.running_stats import RunningStats
+from sam_bench.optim.vector import Vector, wide
 
 TINY = 1e-12
 COUNTERS = {"step": 0, "grad_evals": 0, "sampled": 0, "skipped": 0}
@@ -73,8 +74,8 @@ class SharpnessAware(Optimizer):
 
     # -- what a method defines -----------------------------------------------------------------------------------
 
-    def direction(self, oracle: Oracle) -> Tensor | None:
-        """The vector (N,) that `base` gets as its gradient, or what `oracle.leave` returned."""
+    def direction(self, oracle: Oracle) -> Vector:
+        """What `base` gets as its gradient."""
         raise NotImplementedError
 
     # -- the step ------------------------------------------------------------------------------------------------
@@ -110,24 +111,29 @@ class SharpnessAware(Optimizer):
             update_scale(self.scaler, self.memory, finite)
         return oracle.loss
 
-    def _update(self, direction: Tensor | None, oracle: Oracle) -> None:
-        if direction is not None:
-            self._write_gradients(distributed.mean(direction) if self.local_passes else direction, oracle.touched)
+    def _update(self, direction: Vector, oracle: Oracle) -> None:
+        if self.local_passes:
+            direction = direction.like(distributed.mean(direction.flat()))
+        self._write_gradients(direction, oracle.touched)
         if self.clip_norm is not None:
             nn.utils.clip_grad_norm_(self.params, self.clip_norm)
         self.base.step()
+        for name in self.vectors:
+            if name in self.memory:  # as it would come from a checkpoint, so that a resume changes no bit
+                self.memory[name] = Vector(self.memory[name].dense())
         self.memory["step"] += 1
         self.memory["grad_evals"] += oracle.grad_evals
         self.memory["sampled"] += oracle.plain > 0 and oracle.perturbed > 0
 
-    def _write_gradients(self, direction: Tensor, touched: list[bool]) -> None:
-        """Give each parameter its piece; one that had no gradient in any pass is left alone."""
-        kept = {v.untyped_storage().data_ptr() for v in self.memory.values() if isinstance(v, Tensor)}
-        if direction.untyped_storage().data_ptr() in kept:
-            direction = direction.clone()  # a user who zeroes p.grad in place must not reach the memory
-        for p, piece, has in zip(self.params, vector.views(direction, self.params), touched, strict=True):
-            if has:
-                p.grad = piece if p.is_contiguous() and piece.dtype == p.dtype else torch.empty_like(p).copy_(piece)
+    def _write_gradients(self, direction: Vector, touched: list[bool]) -> None:
+        """Give each parameter its part; one that had no gradient in any pass is left alone."""
+        # A user who clips or zeroes p.grad in place must not reach the memory.
+        kept = {part.data_ptr() for v in self.memory.values() if isinstance(v, Vector) for part in v.parts}
+        for p, part, has in zip(self.params, direction.dense(), touched, strict=True):
+            if has and part.dtype == p.dtype and part.stride() == p.stride():
+                p.grad = part.clone() if part.data_ptr() in kept else part
+            elif has:
+                p.grad = torch.empty_like(p).copy_(part)
 
     def _undo(self, oracle: Oracle, before: dict[str, Any]) -> None:
         oracle.undo()
@@ -142,27 +148,24 @@ class SharpnessAware(Optimizer):
         return [p for group in self.param_groups for p in group["params"]]
 
     @property
-    def sizes(self) -> list[int]:
-        """Elements of each parameter."""
-        return [p.numel() for p in self.params]
+    def weights(self) -> Vector:
+        """`w`: the parameters themselves, not a copy."""
+        return Vector(p.detach().to(wide(p.dtype)) for p in self.params)
 
     def rhos(self) -> list[float]:
         """The radius of each group at this step."""
         return [group["rho"] for group in self.param_groups]
 
-    def times_rho(self, v: Tensor, factor: Tensor | float = 1.0, *, out: Tensor | None = None) -> Tensor:
-        """`rho * factor * v` (N,), with each group's own rho; new, or in `out` (which may be `v`)."""
-        out, rhos = torch.empty_like(v) if out is None else out, self.rhos()
+    def times_rho(self, v: Vector) -> Vector:
+        """`rho * v`, with each group's own rho."""
+        rhos = self.rhos()
         if all(rho == rhos[0] for rho in rhos):
-            return torch.mul(v, factor * rhos[0], out=out)
-        sizes = [sum(p.numel() for p in group["params"]) for group in self.param_groups]
-        for part, target, rho in zip(v.split(sizes), out.split(sizes), rhos, strict=True):
-            torch.mul(part, factor * rho, out=target)
-        return out
+            return v * rhos[0]
+        return v * [rho for rho, group in zip(rhos, self.param_groups, strict=True) for _ in group["params"]]
 
-    def to_radius(self, d: Tensor, *, out: Tensor | None = None) -> Tensor:
+    def to_radius(self, d: Vector) -> Vector:
         """`rho * d/||d||`: the norm is over all parameters, rho is that of the group."""
-        return self.times_rho(d, 1.0 / (d.norm() + TINY), out=out)
+        return self.times_rho(d / (d.norm() + TINY))
 
     def draws(self) -> random.Random:
         """A generator for this step, seeded by (seed, step): equal on all ranks and after a resume."""
@@ -172,11 +175,11 @@ class SharpnessAware(Optimizer):
         """torch's form of `draws`, on the device of the parameters."""
         return torch.Generator(self.params[0].device).manual_seed(self.draws().getrandbits(63))
 
-    def noise(self) -> Tensor:
-        """Normal noise (N,) of expected squared length 1."""
-        n, params = sum(self.sizes), self.params
-        dtype, device = vector.dtype_of(params), params[0].device
-        return torch.randn(n, generator=self.generator(), dtype=dtype, device=device) / math.sqrt(n)
+    def noise(self) -> Vector:
+        """Normal noise of expected squared length 1."""
+        generator, params = self.generator(), self.params
+        parts = [torch.randn(p.shape, generator=generator, dtype=wide(p.dtype), device=p.device) for p in params]
+        return Vector(parts) / math.sqrt(sum(p.numel() for p in params))
 
     def needs(self, name: str, why: str) -> int:
         """The option `name` (total_steps or steps_per_epoch); raises ValueError when it was not given."""
@@ -222,16 +225,20 @@ class SharpnessAware(Optimizer):
 
     def _fit_memory(self) -> None:
         """Vectors follow the parameters: to their device, and with zeros for parameters that were added."""
-        total, device = sum(self.sizes), self.params[0].device
+        params = self.params
         for name in self.vectors:
-            if (v := self.memory.get(name)) is not None and (len(v) != total or v.device != device):
-                self.memory[name] = nn.functional.pad(v.to(device), (0, total - len(v)))
+            if (v := self.memory.get(name)) is None:
+                continue
+            if len(v.parts) != len(params) or v.parts[0].device != params[0].device:
+                added = [torch.zeros_like(p, dtype=wide(p.dtype)) for p in params[len(v.parts) :]]
+                self.memory[name] = Vector([part.to(params[0].device) for part in v.parts] + added)
 
     def state_dict(self) -> dict[str, Any]:
         """`{"base": ..., "memory": ...}`: tensors and plain values, so `torch.load(weights_only=True)` reads it."""
         for hook in self._optimizer_state_dict_pre_hooks.values():
             hook(self)
-        state = {"base": self.base.state_dict(), "memory": dict(self.memory)}
+        memory = {name: value.parts if isinstance(value, Vector) else value for name, value in self.memory.items()}
+        state = {"base": self.base.state_dict(), "memory": memory}
         for hook in self._optimizer_state_dict_post_hooks.values():
             state = hook(self, state) or state
         return state
@@ -246,7 +253,11 @@ class SharpnessAware(Optimizer):
         device = self.params[0].device
         self.memory.clear()
         for name, value in state_dict["memory"].items():
-            self.memory[name] = value.detach().to(device, copy=True) if isinstance(value, Tensor) else value
+            if name in self.vectors:
+                value = Vector(part.detach().to(device, copy=True) for part in value)
+            elif isinstance(value, Tensor):
+                value = value.detach().to(device, copy=True)
+            self.memory[name] = value
         self._complete_groups()
         for hook in self._optimizer_load_state_dict_post_hooks.values():
             hook(self)
@@ -261,10 +272,12 @@ class SharpnessAware(Optimizer):
         theirs = state["memory"].get("method")
         if theirs != mine:
             raise ValueError(f"this is the state of {theirs}, not of {mine}: build {theirs}, or load only its 'base'")
-        total = sum(self.sizes)
+        shapes = [tuple(p.shape) for p in self.params]
         for name in self.vectors:
-            if (v := state["memory"].get(name)) is not None and len(v) != total:
-                raise ValueError(f"memory {name!r} is for {len(v)} parameters, this model has {total}")
+            if name in state["memory"] and [tuple(part.shape) for part in state["memory"][name]] != shapes:
+                raise ValueError(
+                    f"memory {name!r} is of another model: its tensors have other shapes or another number"
+                )
 
     def __getstate__(self) -> dict[str, Any]:
         # A scheduler patches `step` on the instance with a function that cannot be pickled; torch drops it too.

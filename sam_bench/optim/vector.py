@@ -1,47 +1,136 @@
-"""Flat vectors: all parameters end to end, so that a line of code is a line of the paper."""
+"""Vectors over all parameters, so that a line of code is a line of the paper.
+
+A vector is a list of tensors, one per parameter, and not one flat tensor: gradients are then taken as autograd made
+them, and nothing is copied (docs/optimizers/cost.md has the figures of both).
+"""
 
 import math
-from collections.abc import Sequence
-from functools import reduce
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor
 
-
-def dtype_of(params: Sequence[Tensor]) -> torch.dtype:
-    """The dtype of the vectors: that of the parameters, but float32 at least (a bf16 average would stand still)."""
-    return reduce(torch.promote_types, {p.dtype for p in params}, torch.float32)
+Scalar = float | Tensor
 
 
-def flatten(tensors: Sequence[Tensor | None], params: Sequence[Tensor], out: Tensor | None = None) -> Tensor:
-    """One vector (N,) of `tensors`, which are shaped like `params`; None counts as zeros. It is new, or `out`."""
-    parts = [p.new_zeros(p.numel()) if t is None else t.reshape(-1) for t, p in zip(tensors, params, strict=True)]
-    dtype = dtype_of(params)
-    if out is None or any(part.dtype != dtype for part in parts):
-        return torch.cat(parts).to(dtype)
-    return torch.cat(parts, out=out)
+class Vector:
+    """`factor * parts`, immutable; `parts` are shaped like the parameters.
+
+    A product with a scalar only notes the factor, so `g + k * g_v` is one sweep over the memory. Scalars may be 0-dim
+    tensors: nothing here waits for the device.
+    """
+
+    __slots__ = ("_norm", "factor", "parts")
+
+    def __init__(self, parts: Iterable[Tensor], factor: Scalar = 1.0):
+        self.parts, self.factor = list(parts), factor
+        self._norm: Tensor | None = None
+
+    def dense(self) -> list[Tensor]:
+        """The tensors themselves, the factor multiplied in; fresh ones if it is not 1."""
+        return self.parts if self._is_plain() else torch._foreach_mul(self.parts, self.factor)
+
+    def _is_plain(self) -> bool:
+        return isinstance(self.factor, float) and self.factor == 1.0
+
+    # -- arithmetic ----------------------------------------------------------------------------------------------
+
+    def __mul__(self, other: "Scalar | Vector | Sequence[float] | Sequence[Tensor]") -> "Vector":
+        """Times a scalar, another vector element by element, or a list with a scalar for each tensor."""
+        if isinstance(other, Vector):
+            return Vector(torch._foreach_mul(self.dense(), other.dense()))
+        if isinstance(other, list):
+            return Vector(torch._foreach_mul(self.dense(), other))
+        return Vector(self.parts, self.factor * _scalar(other))
+
+    __rmul__ = __mul__
+
+    def __truediv__(self, scalar: Scalar) -> "Vector":
+        return self * (1.0 / scalar)
+
+    def __neg__(self) -> "Vector":
+        return self * -1.0
+
+    def __add__(self, other: "Vector") -> "Vector":
+        return Vector(self._sum(other, in_place=not self._is_plain()))
+
+    def __sub__(self, other: "Vector") -> "Vector":
+        return self + -other
+
+    def _sum(self, other: "Vector", in_place: bool) -> list[Tensor]:
+        mine, add = self.dense(), torch._foreach_add_ if in_place else torch._foreach_add
+        if isinstance(other.factor, float):
+            done = add(mine, other.parts, alpha=other.factor)
+        else:
+            done = add(mine, other.dense())
+        return mine if in_place else done
+
+    def add_to(self, tensors: Sequence[Tensor]) -> None:
+        """Add this to `tensors` in place."""
+        if isinstance(self.factor, float):
+            torch._foreach_add_(tensors, self.parts, alpha=self.factor)
+        else:
+            torch._foreach_add_(tensors, self.dense())
+
+    def __matmul__(self, other: "Vector") -> Tensor:
+        """The inner product, a 0-dim tensor."""
+        return self.dots(other).sum()
+
+    def dots(self, other: "Vector") -> Tensor:
+        """The inner product of each tensor with that of `other`: (number of tensors,)."""
+        pairs = zip(self.parts, other.parts, strict=True)
+        if self.parts[0].is_cuda:
+            sums = [product.sum() for product in torch._foreach_mul(self.parts, other.parts)]
+        else:
+            sums = [torch.dot(a.reshape(-1), b.reshape(-1)) for a, b in pairs]
+        return torch.stack(_one_dtype(sums)) * (self.factor * other.factor)
+
+    def norm(self) -> Tensor:
+        """The L2 norm over all tensors, 0-dim."""
+        if self._norm is None:
+            self._norm = torch.linalg.vector_norm(self.norms())
+        return self._norm
+
+    def norms(self) -> Tensor:
+        """The L2 norm of each tensor: (number of tensors,)."""
+        lengths = torch.stack(_one_dtype(torch._foreach_norm(self.parts)))
+        return lengths if self._is_plain() else lengths * abs(self.factor)
+
+    def abs(self) -> "Vector":
+        """Element by element."""
+        return Vector(torch._foreach_abs(self.dense()))
+
+    def __getitem__(self, which: slice) -> "Vector":
+        """Some of the tensors."""
+        return Vector(self.parts[which], self.factor)
+
+    # -- elsewhere -----------------------------------------------------------------------------------------------
+
+    def flat(self) -> Tensor:
+        """One new tensor (N,)."""
+        return torch.cat([part.reshape(-1) for part in self.dense()])
+
+    def like(self, flat: Tensor) -> "Vector":
+        """`flat` (N,) in the shapes of this vector."""
+        parts = flat.split([part.numel() for part in self.parts])
+        return Vector(part.view(own.shape) for part, own in zip(parts, self.parts, strict=True))
 
 
-def views(vector: Tensor, params: Sequence[Tensor]) -> list[Tensor]:
-    """The pieces of `vector` (N,), one per parameter and in its shape; they share its memory."""
-    parts = vector.split([p.numel() for p in params])
-    return [part.view(p.shape) for part, p in zip(parts, params, strict=True)]
+def _scalar(value: Scalar) -> Scalar:
+    """On the CPU a float: reading it costs nothing there, and sums can then multiply on the way."""
+    if isinstance(value, Tensor) and not value.is_cuda and value.device.type == "cpu":
+        return value.item()
+    return value
 
 
-def norms(vector: Tensor, sizes: Sequence[int]) -> Tensor:
-    """L2 norm of each tensor of `vector`: (number of tensors,)."""
-    return torch.stack(torch._foreach_norm(vector.split(list(sizes))))
+def _one_dtype(values: Sequence[Tensor]) -> list[Tensor]:
+    dtype = max((v.dtype for v in values), key=lambda d: torch.finfo(d).bits)
+    return [v.to(dtype) for v in values]
 
 
-def dots(a: Tensor, b: Tensor, sizes: Sequence[int]) -> Tensor:
-    """Inner product of each tensor of `a` with that of `b`: (number of tensors,)."""
-    return torch.stack([part.sum() for part in (a * b).split(list(sizes))])
-
-
-def spread(values: Tensor, sizes: Sequence[int]) -> Tensor:
-    """`values`, one per tensor, repeated for each of its elements: (N,)."""
-    counts = torch.tensor(list(sizes), device=values.device)
-    return values.repeat_interleave(counts, output_size=sum(sizes))
+def wide(dtype: torch.dtype) -> torch.dtype:
+    """What a vector holds for parameters of `dtype`: float32 at least (an average in bf16 would stand still)."""
+    return torch.promote_types(dtype, torch.float32)
 
 
 def safe(value: float, otherwise: float = 0.0) -> float:

@@ -7,9 +7,10 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from sam_bench.optim import distributed, vector
+from sam_bench.optim import distributed
 from sam_bench.optim.sam import SAM
 from sam_bench.optim.sharpness import TINY, Common
+from sam_bench.optim.vector import Vector, safe
 
 WARM_UP_EPOCHS = 3
 REUSES = 6  # after so many reuses of v come plain steps
@@ -36,7 +37,6 @@ class VSAM(SAM):
     """
 
     vectors = ("v",)
-    remembers = True
 
     def __init__(
         self, base: Optimizer, model: nn.Module, *, rho: float = 0.05, K: int = 50, M: int = 5, p_max: float = 0.8,
@@ -57,7 +57,7 @@ class VSAM(SAM):
         """A number in [0, 1) that depends on the seed and the step alone."""
         return random.Random(f"{type(self).__name__} {self.seed} {step}").random()
 
-    def decide(self, g: Tensor) -> bool:
+    def decide(self, g: Vector) -> bool:
         """Whether this step is one of the `int(s)` of its window."""
         memory = self.memory
         step = memory["step"]
@@ -73,24 +73,24 @@ class VSAM(SAM):
             return True
         return False
 
-    def remember(self, g: Tensor, g_s: Tensor) -> Tensor:
+    def remember(self, g: Vector, g_s: Vector) -> Vector:
         """Note `v` and its statistics; descend along `g_s`."""
-        memory, tail = self.memory, sum(self.sizes[-self.last :])
+        memory, last = self.memory, slice(-self.last, None)
         v = g_s - g
-        n = v[-tail:].norm()
+        n = v[last].norm()
         self._push("N", n)
-        self._push("R", n / (g[-tail:].norm() + TINY))
+        self._push("R", n / (g[last].norm() + TINY))
         self._push("Q", self._block_variance(memory["N"]))
         memory["v"], memory["reused"] = v, 0
         return g_s
 
-    def reuse(self, g: Tensor) -> Tensor:
+    def reuse(self, g: Vector) -> Vector:
         """`g + beta^k v` for the first six steps after a SAM step, then `g`."""
         memory = self.memory
         if memory["reused"] >= REUSES:
             return g
         memory["reused"] += 1
-        return torch.add(g, memory["v"], alpha=self.beta ** memory["reused"])
+        return g + self.beta ** memory["reused"] * memory["v"]
 
     def _push(self, name: str, value: Tensor) -> None:
         window = self.memory.get(name)
@@ -110,4 +110,4 @@ class VSAM(SAM):
     def _change(window: Tensor) -> float:
         """Mean relative change from one entry to the next, within [-1, 1]; 0 where it is undefined."""
         change = distributed.agree(((window[1:] - window[:-1]) / window[:-1]).mean())
-        return min(max(vector.safe(change), -1.0), 1.0)
+        return min(max(safe(change), -1.0), 1.0)

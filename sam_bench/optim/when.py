@@ -7,9 +7,8 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from torch import Tensor
-
 from sam_bench.optim import distributed
+from sam_bench.optim.vector import Vector
 
 TINY = 1e-30
 
@@ -18,7 +17,7 @@ TINY = 1e-30
 class Always:
     """Every step."""
 
-    def __call__(self, g: Tensor, memory: dict[str, Any]) -> bool:
+    def __call__(self, g: Vector, memory: dict[str, Any]) -> bool:
         """True."""
         return True
 
@@ -33,7 +32,7 @@ class EveryK:
         if self.k < 1:
             raise ValueError(f"k must be at least 1, got {self.k}")
 
-    def __call__(self, g: Tensor, memory: dict[str, Any]) -> bool:
+    def __call__(self, g: Vector, memory: dict[str, Any]) -> bool:
         """Whether `t mod k == 0`."""
         return memory["step"] % self.k == 0
 
@@ -56,9 +55,9 @@ class LargeGradient:
         if not 0 <= self.delta <= 1:
             raise ValueError(f"delta must be between 0 and 1, got {self.delta}")
 
-    def __call__(self, g: Tensor, memory: dict[str, Any]) -> bool:
+    def __call__(self, g: Vector, memory: dict[str, Any]) -> bool:
         """Whether `s_t >= mu_t + c_t sqrt(sigma2_t)`; one wait for the device."""
-        s = distributed.agree(g @ g)
+        s = distributed.agree(g.norm() ** 2)
         delta = self.delta
         mu = delta * memory.get("mu", self.mu_0) + (1 - delta) * s
         sigma2 = delta * memory.get("sigma2", self.sigma2_0) + (1 - delta) * (s - mu) ** 2

@@ -7,6 +7,7 @@ from torch import nn
 
 from sam_bench.optim import create_optimizer
 from sam_bench.optim.create import option_names
+from sam_bench.optim.vector import Vector
 from sam_bench.paths import config_dir
 
 METHODS = sorted(path.stem for path in (config_dir() / "optimizer").glob("*.yaml"))
@@ -87,6 +88,8 @@ def frozen(value):
 
 def same(a, b) -> bool:
     """Bit equality of nested states."""
+    if isinstance(a, Vector):
+        return isinstance(b, Vector) and same(a.dense(), b.dense())
     if isinstance(a, torch.Tensor):
         return isinstance(b, torch.Tensor) and a.dtype == b.dtype and torch.equal(a, b)
     if isinstance(a, dict):

@@ -243,7 +243,7 @@ def test_foreign_states_are_refused_and_change_nothing():
     wide = nn.Sequential(nn.Linear(6, 9), nn.Tanh(), nn.Linear(9, 3))
     other = make("looksam", wide, "adam")
     train(other, wide, 1)
-    with pytest.raises(ValueError, match="this model has 83"):
+    with pytest.raises(ValueError, match="of another model"):
         optimizer.load_state_dict(other.state_dict())
     assert same(optimizer.state_dict(), before)
 
