@@ -2,6 +2,7 @@
 
 import argparse
 import errno
+import importlib
 import os
 import sys
 from collections.abc import Sequence
@@ -61,7 +62,7 @@ def _register_run(commands) -> None:
         description="key=value overrides, -m for a Hydra multirun, --cfg job to see the configuration",
     )  # fmt: skip
     run.add_argument("arguments", nargs=argparse.REMAINDER)
-    run.set_defaults(call="run")
+    run.set_defaults(call="run.run")
 
 
 def _register_sweep(commands) -> None:
@@ -74,57 +75,56 @@ def _register_sweep(commands) -> None:
     sweep.add_argument("--retries", type=int, default=2, help="how often a killed cell is taken up again")
     sweep.add_argument("--retry-failed", action="store_true", help="also run the cells again that failed")
     sweep.add_argument("--dry-run", action="store_true", help="list the cells and what would be done")
-    sweep.set_defaults(call="sweep")
+    sweep.set_defaults(call="sweep.sweep")
 
 
 def _register_results(commands) -> None:
     status = commands.add_parser("status", help="planned, finished, running, stale and failed cells of an experiment")
     _add_experiment(status)
     status.add_argument("--json", action="store_true")
-    status.set_defaults(call="status")
+    status.set_defaults(call="sweep.status")
     table = commands.add_parser("table", help="the results table of an experiment")
     _add_experiment(table)
     table.add_argument("--format", default="terminal", choices=("terminal", "markdown", "csv", "latex", "html"))
     table.add_argument("--out", type=Path, help="write it to this file")
-    table.set_defaults(call="table")
+    table.set_defaults(call="results.table")
     figures = commands.add_parser("figures", help="the figures of an experiment")
     _add_experiment(figures)
     figures.add_argument("--out", type=Path, default=Path("paper_figures"), help="folder (default: paper_figures)")
-    figures.set_defaults(call="figures")
+    figures.set_defaults(call="results.figures")
     report = commands.add_parser("report", help="one self-contained page about experiments")
     report.add_argument("experiments", nargs="+", metavar="experiment", help="files of configs/experiment")
     report.add_argument("--out", type=Path, default=Path("report.html"), help="the page (default: report.html)")
-    report.set_defaults(call="report")
+    report.set_defaults(call="results.report")
     verify = commands.add_parser("verify", help="whether the records are whole and the arms had equal chances")
     _add_experiment(verify)
-    verify.set_defaults(call="verify")
+    verify.set_defaults(call="results.verify")
     wandb = commands.add_parser("wandb", help="send finished records to Weights & Biases, again if need be")
     wandb.add_argument("action", choices=("sync",))
     wandb.add_argument("experiments", nargs="+", metavar="experiment", help="files of configs/experiment")
     wandb.add_argument("--project", default="sam_bench")
     wandb.add_argument("--entity", help="team or user")
     wandb.add_argument("--mode", default="online", choices=("online", "offline"))
-    wandb.set_defaults(call="wandb")
+    wandb.set_defaults(call="results.wandb")
 
 
 def _register_data(commands) -> None:
     data = commands.add_parser("data", help="list, fetch or verify the data sets")
     data.add_argument("action", choices=("list", "fetch", "verify"))
     data.add_argument("names", nargs="*", help="data sets (default: all)")
-    data.set_defaults(call="data")
+    data.set_defaults(call="tools.data")
 
 
 def _register_speed(commands) -> None:
     speed = commands.add_parser("speed", help="measure the cost of optimizers, molecules or images", add_help=False)
     speed.add_argument("what", choices=("optimizers", "molecules", "images"))
     speed.add_argument("arguments", nargs=argparse.REMAINDER)
-    speed.set_defaults(call="speed")
+    speed.set_defaults(call="tools.speed")
 
 
 def _dispatch(arguments: argparse.Namespace) -> int:
-    from sam_bench import commands
-
-    return getattr(commands, arguments.call)(arguments)
+    module, function = arguments.call.split(".")
+    return getattr(importlib.import_module(f"sam_bench.commands.{module}"), function)(arguments)
 
 
 def _advice(error: OSError) -> str:

@@ -1,0 +1,1 @@
+"""What each command does; its own imports keep the others light."""

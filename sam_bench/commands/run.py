@@ -1,0 +1,85 @@
+"""`sam-bench run`."""
+
+import argparse
+import signal
+import sys
+
+from sam_bench import paths
+from sam_bench.commands.experiments import need_bench
+from sam_bench.errors import UsageError
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """One run, or a Hydra multirun."""
+    need_bench()
+    from sam_bench.run import application
+
+    words = arguments.arguments
+    if "-h" in words:
+        words = ["--help" if word == "-h" else word for word in words]
+    outcome: list[int] = []
+    refused: list[UsageError] = []
+
+    def one(cell) -> None:
+        try:
+            outcome.append(_run_cell(cell))
+        except UsageError as error:  # as an exit, because Hydra prints words of its own above an exception
+            refused.append(error)
+            raise SystemExit(2) from error
+
+    try:
+        application(words, one)
+    except SystemExit as leaving:
+        if refused:
+            raise refused[0] from None
+        return int(leaving.code or 0)
+    return max(outcome, default=0)
+
+
+def _run_cell(cell) -> int:
+    from sam_bench.execute import Stopped, execute
+    from sam_bench.results.record import RunDirectory
+    from sam_bench.train import NonFiniteLoss
+    from sam_bench.worker import stop_signal
+
+    results = paths.results_dir()
+    directory = RunDirectory(results, cell.run_id)
+    if directory.finished:
+        print(f"finished before; move {directory.final} away to repeat it")
+    before = signal.getsignal(signal.SIGINT)
+    stop = stop_signal(signal.SIGINT, signal.SIGTERM)
+    try:
+        record = execute(cell, results, report=_report(), stop=stop)
+    except Stopped:
+        print(f"stopped; the same command goes on from {directory.working}", file=sys.stderr)
+        return 130
+    except NonFiniteLoss as error:
+        print(f"sam-bench: failed: {error}\nthe record of the attempt is in {directory.failed}", file=sys.stderr)
+        return 1
+    finally:
+        signal.signal(signal.SIGINT, before)
+    _show_record(record, directory.final)
+    return 0
+
+
+def _report():
+    """Progress of a single run: one line on a terminal that writes over itself, nothing elsewhere."""
+    if not sys.stderr.isatty():
+        return lambda info: None
+
+    def report(info: dict) -> None:
+        value = "" if info["value"] is None else f"  valid/{info['metric']} {info['value']:.4f}"
+        print(f"\r{info['step']}/{info['steps']} steps{value}\x1b[K", end="", file=sys.stderr, flush=True)
+
+    return report
+
+
+def _show_record(record: dict, path) -> None:
+    if sys.stderr.isatty():
+        print("\r\x1b[K", end="", file=sys.stderr)
+    for name, value in sorted(record["metrics"].items()):
+        print(f"{name:20} {'undefined' if value is None else format(value, '.6g')}")
+    for name in ("best_epoch", "grad_evals", "grad_evals_per_step", "sam_fraction", "train_seconds", "throughput"):
+        value = record[name]
+        print(f"{name:20} {'undefined' if value is None else format(value, '.6g')}")
+    print(f"{'record':20} {path}")
