@@ -61,7 +61,9 @@ def main(args: argparse.Namespace) -> int:
     arms = build_arms(args, workload)
     seconds = measure(arms, args)
     bare, _ = extra_memory(arms[BARE])
-    rows = [summary(name, arm, seconds, bare) for name, arm in arms.items() if name != BARE]
+    rows = [summary(name, arm, seconds, bare) for name, arm in arms.items() if name != BARE and arm.skipped == 0]
+    for name in [name for name, arm in arms.items() if arm.skipped]:
+        print(f"left out: {name} met a loss or gradient that is not finite and skipped {arms[name].skipped} steps")
     conditions = describe(args, workload, seconds)
     report(conditions, rows)
     if args.json:
@@ -101,6 +103,11 @@ class Arm:
         self.steps += 1
 
     @property
+    def skipped(self) -> int:
+        """Steps of one of our methods without an update, because something was not finite."""
+        return self.optimizer.memory["skipped"] if isinstance(self.optimizer, SharpnessAware) else 0
+
+    @property
     def evals(self) -> float:
         """Passes so far, parts of the batch counted as such."""
         return self.optimizer.memory["grad_evals"] if isinstance(self.optimizer, SharpnessAware) else self.calls
@@ -119,11 +126,12 @@ def _drive_ours(arm: Arm) -> None:
 def build_arms(args: argparse.Namespace, workload: Workload) -> dict[str, Arm]:
     """The bare base, our methods and, if asked for, theirs."""
     total = args.steps * (args.repeats + 10)
+    # windows as long as a turn; and a length at which a fresh model's loss stays finite
+    own = {"vsam": {"K": args.steps, "M": max(1, args.steps // 2)}, "extrapolated_sgd": {"rho": 1e-4}}
 
     def ours(name: str) -> Callable[[nn.Module], SharpnessAware]:
-        own = {"K": args.steps, "M": max(1, args.steps // 2)} if name == "vsam" else {}
         return lambda model: create_optimizer(
-            name, args.base, model, total_steps=total, steps_per_epoch=args.steps, **own
+            name, args.base, model, total_steps=total, steps_per_epoch=args.steps, **own.get(name, {})
         )
 
     def bare(model: nn.Module) -> torch.optim.Optimizer:

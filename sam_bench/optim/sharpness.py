@@ -120,7 +120,7 @@ class SharpnessAware(Optimizer):
         self.base.step()
         for name in self.vectors:
             if name in self.memory:  # as it would come from a checkpoint, so that a resume changes no bit
-                self.memory[name] = Vector(self.memory[name].dense())
+                self.memory[name] = self.memory[name].plain()
         self.memory["step"] += 1
         self.memory["grad_evals"] += oracle.grad_evals
         self.memory["sampled"] += oracle.plain > 0 and oracle.perturbed > 0

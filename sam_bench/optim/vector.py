@@ -30,6 +30,10 @@ class Vector:
         """The tensors themselves, the factor multiplied in; fresh ones if it is not 1."""
         return self.parts if self._is_plain() else torch._foreach_mul(self.parts, self.factor)
 
+    def plain(self) -> "Vector":
+        """The same vector without a factor, which is itself if it has none: a norm that it knows is kept."""
+        return self if self._is_plain() else Vector(self.dense())
+
     def _is_plain(self) -> bool:
         return isinstance(self.factor, float) and self.factor == 1.0
 
