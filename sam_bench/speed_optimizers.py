@@ -61,7 +61,9 @@ def main(args: argparse.Namespace) -> int:
     arms = build_arms(args, workload)
     seconds = measure(arms, args)
     bare, _ = extra_memory(arms[BARE])
-    rows = [summary(name, arm, seconds, bare) for name, arm in arms.items() if name != BARE and arm.skipped == 0]
+    rows = [
+        summary(name, arm, arms[BARE], seconds, bare) for name, arm in arms.items() if name != BARE and arm.skipped == 0
+    ]
     for name in [name for name, arm in arms.items() if arm.skipped]:
         print(f"left out: {name} met a loss or gradient that is not finite and skipped {arms[name].skipped} steps")
     conditions = describe(args, workload, seconds)
@@ -80,6 +82,9 @@ class Arm:
     def __init__(self, name: str, workload: Workload, make: Callable[[nn.Module], Any], drive: Callable):
         self.name, self.workload, self.make, self.drive = name, workload, make, drive
         self.passes: list[float] = []  # per step, of each turn
+        self.outside: list[float] = []  # seconds of each turn that the closure did not take
+        self.inside = 0.0  # seconds in the closure so far
+        self.now = time.perf_counter
         self.model = copy.deepcopy(workload.model)
         self.optimizer = make(self.model)
         self.samples = torch.arange(workload.n)
@@ -91,10 +96,12 @@ class Arm:
         self.calls += 1
         if self.watch is not None:
             self.watch()
+        start = self.now()
         torch.manual_seed(self.steps)
         losses = self.workload.losses(self.model, index)
         if backward:
             losses.mean().backward()
+        self.inside += self.now() - start
         return losses.detach()
 
     def step(self) -> None:
@@ -152,18 +159,20 @@ def measure(arms: dict[str, Arm], args: argparse.Namespace) -> dict[str, list[fl
     """Seconds of `steps` steps of each arm, turn by turn; the passes per step of each turn go to `arm.passes`."""
     now, device = CLOCKS[args.clock], next(iter(arms.values())).workload.device
     for arm in arms.values():
+        arm.now = now
         for _ in range(max(2, getattr(arm.optimizer, "warm_up", 0))):
             arm.step()
     seconds: dict[str, list[float]] = {name: [] for name in arms}
     for _ in range(args.repeats):
         for name, arm in arms.items():
-            before = arm.evals
+            before, inside = arm.evals, arm.inside
             _wait(device)
             start = now()
             for _ in range(args.steps):
                 arm.step()
             _wait(device)
             seconds[name].append(now() - start)
+            arm.outside.append(seconds[name][-1] - (arm.inside - inside))
             arm.passes.append((arm.evals - before) / args.steps)
     return seconds
 
@@ -203,14 +212,17 @@ def _alive() -> int:
 # -- reporting -------------------------------------------------------------------------------------------------------
 
 
-def summary(name: str, arm: Arm, seconds: dict[str, list[float]], bare_bytes: int) -> dict[str, Any]:
-    """The numbers of one arm."""
+def summary(name: str, arm: Arm, bare: Arm, seconds: dict[str, list[float]], bare_bytes: int) -> dict[str, Any]:
+    """The numbers of one arm; its own work is what it does outside the closure beyond what the bare base does."""
     measured = ratios(seconds, name, BARE)
+    turns = zip(arm.outside, bare.outside, seconds[BARE], arm.passes, strict=True)
+    on_cpu = arm.workload.device.type == "cpu"  # on a GPU the closure returns before its work is done
     return {
         "method": name,
         "passes_per_step": statistics.median(arm.passes),
         "ratio": measured,
         "overhead_percent": [100 * (r / passes - 1) for r, passes in zip(measured, arm.passes, strict=True)],
+        "own_percent": [100 * (own - its) / (all_ * passes) for own, its, all_, passes in turns] if on_cpu else None,
         "extra_memory": extra_memory(arm, bare_bytes)[1],
     }
 
@@ -243,10 +255,10 @@ def report(conditions: dict[str, Any], rows: list[dict[str, Any]]) -> None:
         f"{c['bare_milliseconds']:.1f} ms a step. {where}, torch {c['torch']}, {c['date']}; {c['clock']} clock, "
         f"n = {c['n']} turns of {c['steps']} steps, median (least - most)"
     )
-    header = ["method", "passes per step", "time / bare base", "overhead, %", "extra memory / weights"]
+    header = ["method", "passes per step", "time / bare base", "overhead, %", "own work, %", "extra memory / weights"]
     lines = [
         [row["method"], f"{row['passes_per_step']:.2f}", spread(row["ratio"]), spread(row["overhead_percent"], "+.1f"),
-         f"{row['extra_memory']:.2f}"]
+         spread(row["own_percent"], "+.1f") if row["own_percent"] else "-", f"{row['extra_memory']:.2f}"]
         for row in rows
     ]  # fmt: skip
     show("Cost of a step", header, lines)

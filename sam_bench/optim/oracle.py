@@ -85,6 +85,7 @@ class Oracle:
         self.optimizer, self.closure, self.samples = optimizer, closure, samples
         self.params = optimizer.params
         self.device = self.params[0].device
+        self._narrow = any(p.dtype != wide(p.dtype) for p in self.params)
         self.losses: list[Tensor] = []
         self.plain = self.perturbed = 0
         self._full = self._samples = self._forwards = 0
@@ -164,10 +165,11 @@ class Oracle:
         if all(g is None for g in grads):
             raise RuntimeError(self._no_gradient())
         self.touched = [t or g is not None for t, g in zip(self.touched, grads, strict=True)]
-        parts = []
-        for p, g in zip(self.params, grads, strict=True):
-            parts.append((torch.zeros_like(p) if g is None else g).to(wide(p.dtype)))
+        parts = [torch.zeros_like(p) if g is None else g for p, g in zip(self.params, grads, strict=True)]
+        for p in self.params:
             p.grad = None
+        if self._narrow:
+            parts = [g.to(wide(g.dtype)) for g in parts]
         if self._inv_scale is not None:
             torch._foreach_mul_(parts, self._inv_scale)
         return Vector(parts)

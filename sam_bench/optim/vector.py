@@ -127,7 +127,9 @@ def _scalar(value: Scalar) -> Scalar:
     return value
 
 
-def _one_dtype(values: Sequence[Tensor]) -> list[Tensor]:
+def _one_dtype(values: Sequence[Tensor]) -> Sequence[Tensor]:
+    if len({v.dtype for v in values}) == 1:
+        return values
     dtype = max((v.dtype for v in values), key=lambda d: torch.finfo(d).bits)
     return [v.to(dtype) for v in values]
 
