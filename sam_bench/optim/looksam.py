@@ -50,7 +50,8 @@ class ReusingSAM(SAM):
             return g
         if self.per_tensor:
             return g + g_v * list(self.alpha * g.norms() / (g_v.norms() + self.tiny))
-        return g + self.alpha * (g.norm() / (g_v.norm() + self.tiny)) * g_v
+        g += self.alpha * (g.norm() / (g_v.norm() + self.tiny)) * g_v
+        return g
 
 
 class LookSAM(ReusingSAM):

@@ -94,7 +94,6 @@ class Oracle:
         self.stats = optimizer.running_stats
         self._stats_before = self.stats.copy()
         self._flags: list[Tensor] = []
-        self._last: Vector | None = None
         self._draws = rng_state(self.device) if optimizer.same_dropout else None
         self._inv_scale = None if optimizer.scaler is None else 1.0 / optimizer.scaler.get_scale()
 
@@ -135,7 +134,6 @@ class Oracle:
         self._samples += 0 if index is None else len(index)
         g = self._take_gradient()
         self._flags += [loss.sum(), g.norm()]
-        self._last = g
         return g
 
     def _run(self, eps: Vector | None, arguments: dict, *, moves: bool, grad: bool) -> Tensor:
@@ -219,7 +217,8 @@ class Oracle:
 
     def finite(self, direction: Vector) -> bool:
         """Whether every loss, every gradient and `direction` are finite on all ranks: the one wait for the device."""
-        flags = self._flags if direction is self._last else [*self._flags, direction.norm()]
+        bound = direction.known_bound
+        flags = [*self._flags, torch.as_tensor(direction.norm() if bound is None else bound, device=self.device)]
         dtype = self._flags[-1].dtype
         return distributed.all_true(torch.isfinite(torch.stack([flag.to(dtype) for flag in flags])).all())
 

@@ -14,17 +14,18 @@ Scalar = float | Tensor
 
 
 class Vector:
-    """`factor * parts`, immutable; `parts` are shaped like the parameters.
+    """`factor * parts`, which only `+=` changes; `parts` are shaped like the parameters.
 
     A product with a scalar only notes the factor, so `g + k * g_v` is one sweep over the memory. Scalars may be 0-dim
     tensors: nothing here waits for the device.
     """
 
-    __slots__ = ("_norm", "factor", "parts")
+    __slots__ = ("_bound", "_norm", "factor", "parts")
 
     def __init__(self, parts: Iterable[Tensor], factor: Scalar = 1.0):
         self.parts, self.factor = list(parts), factor
         self._norm: Tensor | None = None
+        self._bound: Scalar | None = None
 
     def dense(self) -> list[Tensor]:
         """The tensors themselves, the factor multiplied in; fresh ones if it is not 1."""
@@ -45,7 +46,11 @@ class Vector:
             return Vector(torch._foreach_mul(self.dense(), other.dense()))
         if isinstance(other, list):
             return Vector(torch._foreach_mul(self.dense(), other))
-        return Vector(self.parts, self.factor * _scalar(other))
+        scalar = _scalar(other)
+        product = Vector(self.parts, self.factor * scalar)
+        if (bound := self.known_bound) is not None:
+            product._bound = bound * abs(scalar)
+        return product
 
     __rmul__ = __mul__
 
@@ -56,18 +61,31 @@ class Vector:
         return self * -1.0
 
     def __add__(self, other: "Vector") -> "Vector":
-        return Vector(self._sum(other, in_place=not self._is_plain()))
+        return self._sum(other, in_place=not self._is_plain())
+
+    def __iadd__(self, other: "Vector") -> "Vector":
+        """`v += u` overwrites the tensors of `v`, which costs a third of fresh memory; never on one of the memory."""
+        return self._sum(other, in_place=True)
 
     def __sub__(self, other: "Vector") -> "Vector":
         return self + -other
 
-    def _sum(self, other: "Vector", in_place: bool) -> list[Tensor]:
+    def _sum(self, other: "Vector", in_place: bool) -> "Vector":
+        bounds = self.known_bound, other.known_bound
         mine, add = self.dense(), torch._foreach_add_ if in_place else torch._foreach_add
         if isinstance(other.factor, float):
             done = add(mine, other.parts, alpha=other.factor)
         else:
             done = add(mine, other.dense())
-        return mine if in_place else done
+        total = Vector(mine if in_place else done)
+        if None not in bounds:
+            total._bound = bounds[0] + bounds[1]
+        return total
+
+    @property
+    def known_bound(self) -> Scalar | None:
+        """At least the norm, by the triangle inequality: whether it is finite is known without a sweep over memory."""
+        return self._bound if self._norm is None else self._norm
 
     def add_to(self, tensors: Sequence[Tensor]) -> None:
         """Add this to `tensors` in place."""

@@ -90,7 +90,8 @@ class VSAM(SAM):
         if memory["reused"] >= REUSES:
             return g
         memory["reused"] += 1
-        return g + self.beta ** memory["reused"] * memory["v"]
+        g += self.beta ** memory["reused"] * memory["v"]
+        return g
 
     def _push(self, name: str, value: Tensor) -> None:
         window = self.memory.get(name)
