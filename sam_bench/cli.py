@@ -44,7 +44,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"sam-bench {__version__}")
     parser.add_argument("--traceback", action="store_true", help="show the traceback of an error")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    for register in (_register_run, _register_sweep, _register_results, _register_data, _register_speed):
+    registers = (_register_run, _register_sweep, _register_results, _register_sharpness)
+    for register in (*registers, _register_data, _register_speed):
         register(commands)
     return parser
 
@@ -106,6 +107,35 @@ def _register_results(commands) -> None:
     wandb.add_argument("--entity", help="team or user")
     wandb.add_argument("--mode", default="online", choices=("online", "offline"))
     wandb.set_defaults(call="results.wandb")
+
+
+def _register_sharpness(commands) -> None:
+    sharpness = commands.add_parser(
+        "sharpness",
+        help="measure finished runs: Hessian, loss rises, gap; landscape; successive gradients",
+        description="Measures every finished run at its best weights and adds a record beside it; what is measured "
+        "is kept. Without a flag: largest Hessian eigenvalue, trace, m-sharpness, loss rise in a ball, gap.",
+    )
+    _add_experiment(sharpness)
+    add = sharpness.add_argument
+    kinds = sharpness.add_mutually_exclusive_group()
+    for kind, what in (("landscape", "the loss in a plane"), ("gradients", "successive gradients: trains again")):
+        kinds.add_argument(
+            f"--{kind}", dest="kind", action="store_const", const=kind, default="sharpness", help=f"instead, {what}"
+        )
+    add("--samples", type=int, default=512, help="training samples that the loss is taken over (default: 512)")
+    add("--m", type=int, default=0, help="samples per batch of m-sharpness (default: the run's batch size)")
+    add("--rho", type=float, default=0.05, help="radius of all perturbations (default: 0.05)")
+    add("--ascent-steps", type=int, default=1, help="steps up in m-sharpness; 1 is SAM's own (default)")
+    add("--probes", type=int, default=16, help="random vectors for the trace (default: 16)")
+    add("--directions", type=int, default=16, help="pairs of points in the ball (default: 16)")
+    add("--tolerance", type=float, default=1e-3, help="relative residual of the eigenvalue (default: 0.001)")
+    add("--products", type=int, default=100, help="most Hessian products for the eigenvalue (default: 100)")
+    add("--points", type=int, default=21, help="of the landscape, along each axis (default: 21)")
+    add("--span", type=float, default=1.0, help="of the landscape, in filter lengths either way (default: 1)")
+    add("--every", type=int, default=7, help="with --gradients: two steps in so many (default: 7)")
+    add("--seed", type=int, default=0, dest="draws", help="of the subset and the random vectors (default: 0)")
+    sharpness.set_defaults(call="sharpness.sharpness")
 
 
 def _register_data(commands) -> None:

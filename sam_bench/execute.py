@@ -32,14 +32,20 @@ def _now() -> str:
     return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
 
 
-def _trainer(cell: run.Cell, device: torch.device) -> Trainer:
-    """Task, model, method and loop of a cell, built in an order that depends on the seed alone."""
+def build(cell: run.Cell, device: torch.device) -> tuple:
+    """Task and model of a cell, built in an order that depends on the seed alone."""
     config = cell.config
     seeding.seed_everything(config["seed"], deterministic=config["deterministic"])
     task = run.build_task(config, paths.data_dir()).to(device)
     # Featurising may have drawn random numbers or come from a cache: the model starts from the seed again.
     seeding.seed_everything(config["seed"], deterministic=config["deterministic"])
-    model = run.build_model(config, task).to(device)
+    return task, run.build_model(config, task).to(device)
+
+
+def build_trainer(cell: run.Cell, device: torch.device, kind: type[Trainer] = Trainer) -> Trainer:
+    """Task, model, method and loop of a cell."""
+    config = cell.config
+    task, model = build(cell, device)
     options = Options(**config["train"])
     per_epoch = steps_per_epoch(len(task.splits["train"]), options.batch_size, options.drop_last)
     factor = 2 if options.budget == "grad_evals" else 1
@@ -48,8 +54,8 @@ def _trainer(cell: run.Cell, device: torch.device) -> Trainer:
         config, model, total_steps=factor * per_epoch * options.epochs, steps_per_epoch=per_epoch,
         clip_norm=options.clip_norm, scaler=scaler,
     )  # fmt: skip
-    return Trainer(task, model, optimizer, run.build_schedule(config), options, seed=config["seed"],
-                   precision=config["precision"], scaler=scaler, device=device)  # fmt: skip
+    return kind(task, model, optimizer, run.build_schedule(config), options, seed=config["seed"],
+                precision=config["precision"], scaler=scaler, device=device)  # fmt: skip
 
 
 def _head(cell: run.Cell, trainer: Trainer) -> dict:
@@ -150,7 +156,7 @@ def execute(cell: run.Cell, results: Path, *, report: Callable[[dict], None] = l
     directory = RunDirectory(results, cell.run_id)
     if directory.finished:
         return read_record(directory.final)
-    trainer = _trainer(cell, pick_device(cell.config["device"]))
+    trainer = build_trainer(cell, pick_device(cell.config["device"]))
     head = _head(cell, trainer)
     if not directory.claim():
         if directory.finished:

@@ -118,10 +118,14 @@ class Trainer:
 
         return closure
 
+    def _seed_draws(self) -> None:
+        """Augmentation draws are a function of the seed and the step."""
+        self.draws.manual_seed(seeding.derive(self.seed, "augment", self.step))
+
     def _step(self, index: torch.Tensor) -> None:
         for group, initial in zip(self.optimizer.param_groups, self.initial_lrs, strict=True):
             group["lr"] = initial * self.schedule(self.position, self.options.epochs)
-        self.draws.manual_seed(seeding.derive(self.seed, "augment", self.step))
+        self._seed_draws()
         batch = self.task.collate(index, train=True, generator=self.draws)
         loss = self.optimizer.step(self._closure(batch), samples=index)
         # Kept on the device: the first bad step is remembered there and read at the next look.

@@ -182,6 +182,44 @@ def test_both_ways_of_passing_messages_agree_with_their_gradients(packed):
             assert torch.allclose(one, two)
 
 
+def test_both_ways_of_passing_messages_agree_when_differentiated_twice(packed):
+    batch = every(packed)
+    torch.manual_seed(0)
+    for dtype, close in ((torch.float64, 1e-10), (torch.float32, 1e-3)):
+        shapes = [(batch.num_edges, 8), (6, 8, 8), (3, 8, 8), (3, 8)]
+        given = [(torch.randn(shape) / 3).to(dtype).requires_grad_() for shape in shapes]
+        x, weights, weight, bias = given
+        hops, bags = [0, 2, 1, 0, 3, 1], batch.line_bags
+        fast = torch.cat(project_in_cache(x, weights, weight, bias, bags, hops))
+        messages = pass_messages(x, weights, bags, hops, lambda m, _: torch.relu(m)).view(3, -1, 8)
+        wide = torch.baddbmm(bias[:, None], messages, weight.transpose(1, 2)).view_as(fast)
+        v = [torch.randn_like(t) for t in given]
+
+        def product(out, given=given, v=v):
+            slope = torch.autograd.grad(out.square().sum(), given, create_graph=True)
+            return torch.autograd.grad(sum((s * d).sum() for s, d in zip(slope, v, strict=True)), given)
+
+        for one, two in zip(product(fast), product(wide), strict=True):
+            assert (one - two).norm() <= close * two.norm()
+
+
+@pytest.mark.parametrize("readout", ["mean", "self_attention"])
+def test_hessian_products_equal_finite_differences_of_gradients(packed, readout):
+    model = build(packed, hidden=4, head_hidden=4, readout=readout).double().eval()
+    batch, params = double(packed.collate(torch.tensor([2, 3]))), list(model.parameters())
+    gradient = lambda **options: torch.autograd.grad((model(batch) ** 2).sum(), params, **options)  # noqa: E731
+    v = [torch.randn_like(p) for p in params]
+    along = sum((g * d).sum() for g, d in zip(gradient(create_graph=True), v, strict=True))
+    exact = torch.cat([h.reshape(-1) for h in torch.autograd.grad(along, params, materialize_grads=True)])
+    ends = []
+    with torch.no_grad():
+        for step in (1e-6, -2e-6):
+            torch._foreach_add_(params, v, alpha=step)
+            with torch.enable_grad():
+                ends.append(torch.cat([g.reshape(-1) for g in gradient()]))
+    assert (exact - (ends[0] - ends[1]) / 2e-6).norm() < 1e-5 * exact.norm()
+
+
 @pytest.mark.parametrize("activation", ["relu", "prelu", "tanh"])
 def test_gradients_equal_finite_differences(packed, activation):
     model = build(packed, hidden=4, head_hidden=4, activation=activation, readout="self_attention").double().eval()

@@ -93,7 +93,8 @@ class Task:
         Heads add up, and `disagreement` times the squared difference of two heads is added (GROVER, arXiv 2007.02835,
         the authors' code). A missing label weighs nothing: the mean is that over the labels that exist.
         """
-        heads = (output if output.dim() == 3 else output[None]).float()
+        heads = output if output.dim() == 3 else output[None]
+        heads = heads.to(torch.promote_types(heads.dtype, torch.float32))
         if self.kind == "multiclass":
             n = heads.shape[1]
             total = sum(F.cross_entropy(h, batch.y, reduction="none", label_smoothing=label_smoothing) for h in heads)

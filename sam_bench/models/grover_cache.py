@@ -12,6 +12,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import embedding_bag
 
+from sam_bench.models.bags import bag_sum
+
 
 class _ProjectInCache(torch.autograd.Function):
     @staticmethod
@@ -32,13 +34,14 @@ class _ProjectInCache(torch.autograd.Function):
             torch.add((messages[-1] if messages else x) @ weight[part].T, bias[part], out=out[part][place])
             kept.append(messages)
         ctx.save_for_backward(x, weights, weight, first)
-        ctx.bags, ctx.kept = bags, kept
+        ctx.bags, ctx.hops, ctx.kept = bags, hops, kept
         return tuple(out)
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         x, weights, weight, first = ctx.saved_tensors
+        if torch.is_grad_enabled():  # somebody will differentiate this gradient: let autograd make it
+            return _differentiable_gradient(x, weights, weight, ctx.bags, ctx.hops, grads)
         index, start, index_t, start_t = ctx.bags
         grad_x, grad_first, grad_weights, grad_weight = (torch.zeros_like(t) for t in (x, x, weights, weight))
         for i, messages in enumerate(ctx.kept):
@@ -60,6 +63,24 @@ class _ProjectInCache(torch.autograd.Function):
         grad_x += embedding_bag(index_t, grad_first, start_t, mode="sum")
         grad_bias = torch.stack([grad.reshape(-1, x.shape[1]).sum(0) for grad in grads])
         return grad_x, grad_weights, grad_weight, grad_bias, None, None
+
+
+def _differentiable_gradient(
+    x: Tensor, weights: Tensor, weight: Tensor, bags: tuple, hops: list[int], grads: tuple[Tensor, ...]
+) -> tuple[Tensor | None, ...]:
+    """The gradient that `backward` computes, by autograd from plain operations: slower, twice differentiable."""
+    out = []
+    for i, w in enumerate(weights.unbind(0)):
+        message = x
+        for _ in range(hops[i]):
+            message = torch.relu(x + bag_sum(message, bags) @ w.T)
+        out.append(message @ weight[i // (len(weights) // 3)].T)
+    given = torch.cat(grads)
+    inputs = [t for t in (x, weights, weight) if t.requires_grad]
+    found = iter(torch.autograd.grad(torch.stack(out), inputs, given, create_graph=True, materialize_grads=True))
+    grad_x, grad_weights, grad_weight = (next(found) if t.requires_grad else None for t in (x, weights, weight))
+    grad_bias = torch.stack([grad.reshape(-1, x.shape[1]).sum(0) for grad in grads])
+    return grad_x, grad_weights, grad_weight, grad_bias, None, None
 
 
 def project_in_cache(

@@ -61,7 +61,7 @@ class GraphModel(nn.Module):
         sizes |= {"edge_dim": hidden} if reads_bonds else {}
         sizes |= {"out_channels": num_outputs} if pool is None else {}
         self.net = net(**{name: size for name, size in sizes.items() if name not in net.keywords})
-        self.called_with = inspect.signature(self.net.forward).parameters.keys()
+        self.called_with = frozenset(inspect.signature(self.net.forward).parameters)
         self.atoms = Encoder(inputs["atom_features"], hidden, ATOM_CATEGORIES)
         self.bonds = Encoder(inputs["bond_features"], hidden, BOND_CATEGORIES) if reads_bonds else None
         self.out = None if pool is None else nn.Linear(self.net.out_channels, num_outputs)

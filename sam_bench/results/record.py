@@ -135,7 +135,7 @@ class RunDirectory:
         self._check_lease()
         self._last_heartbeat = now
         with contextlib.suppress(UsageError):  # a full disk stops the run at its next checkpoint, not here
-            atomic_write(self.working / "heartbeat.json", _json({**info, "time": time.time()}), sync=False)
+            atomic_write(self.working / "heartbeat.json", as_json({**info, "time": time.time()}), sync=False)
 
     def release(self) -> None:
         """Give the run back unfinished: the next claim resumes it from what lies in `working`."""
@@ -150,7 +150,7 @@ class RunDirectory:
         if missing:
             raise ValueError(f"a finished record needs {', '.join(missing)}")
         atomic_write(self.working / "curve.csv", _csv(curve_rows))
-        atomic_write(self.working / "record.json", _json(record))
+        atomic_write(self.working / "record.json", as_json(record))
         self._settle(self.final)
         return self.final
 
@@ -159,7 +159,7 @@ class RunDirectory:
         self._check_lease()
         if curve_rows:
             atomic_write(self.working / "curve.csv", _csv(curve_rows))
-        atomic_write(self.working / "record.json", _json(self._complete({**record, "error": dict(error)}, "failed")))
+        atomic_write(self.working / "record.json", as_json(self._complete({**record, "error": dict(error)}, "failed")))
         self._settle(self.failed)
         return self.failed
 
@@ -245,7 +245,8 @@ def advice(path: Path) -> Iterator[None]:
         raise UsageError(f"Cannot write {path}: {error.strerror}. {hint}") from error
 
 
-def _json(record: Mapping) -> bytes:
+def as_json(record: Mapping) -> bytes:
+    """A record as it is stored; what is not finite becomes null."""
     return (json.dumps(_finite(record), indent=1, allow_nan=False, default=str) + "\n").encode()
 
 
