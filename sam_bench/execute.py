@@ -1,6 +1,8 @@
 """The life of one run: build, claim, resume, train, test once, record."""
 
+import contextlib
 import datetime
+import io
 import sys
 import traceback
 from collections.abc import Callable
@@ -10,6 +12,7 @@ import torch
 
 from sam_bench import checkpoint, metrics, paths, provenance, run, seeding
 from sam_bench.errors import UsageError
+from sam_bench.results.disk import atomic_write
 from sam_bench.results.record import RunDirectory, read_record
 from sam_bench.train import Options, Stopped, Trainer, steps_per_epoch
 
@@ -58,17 +61,30 @@ def build_trainer(cell: run.Cell, device: torch.device, kind: type[Trainer] = Tr
                 precision=config["precision"], scaler=scaler, device=device)  # fmt: skip
 
 
-def _head(cell: run.Cell, trainer: Trainer) -> dict:
-    """What a record says before anything is trained."""
-    task = trainer.task
+def _head(cell: run.Cell, device: torch.device) -> dict:
+    """What a record says before anything is built."""
+    name = cell.config["dataset"]["metric"]
     return {
         "run_id": cell.run_id,
         "experiment": cell.experiment,
         "labels": dict(cell.labels),
         "config": dict(cell.config),
         "overrides": list(cell.overrides),
-        "short": trainer.options.max_steps is not None,
-        "metric": {"name": task.metric, "higher_is_better": metrics.HIGHER_IS_BETTER[task.metric]},
+        "short": cell.config["train"]["max_steps"] is not None,
+        "metric": {"name": name, "higher_is_better": metrics.HIGHER_IS_BETTER[name]},
+        "provenance": {
+            **provenance.code(),
+            "versions": provenance.versions(),
+            "hardware": provenance.hardware(device),
+            "started": _now(),
+        },
+    }
+
+
+def _built(trainer: Trainer) -> dict:
+    """What a record says of the model and the data."""
+    task = trainer.task
+    return {
         "parameters": sum(p.numel() for p in trainer.model.parameters()),
         "data": {
             "sha256": task.data_sha256,
@@ -76,11 +92,6 @@ def _head(cell: run.Cell, trainer: Trainer) -> dict:
             "verified": task.verified,
             "notes": list(task.notes),
             "sizes": {name: len(index) for name, index in task.splits.items()},
-        },
-        "provenance": {
-            **provenance.code(),
-            "versions": provenance.versions(),
-            "hardware": provenance.hardware(trainer.device),
         },
     }
 
@@ -106,7 +117,8 @@ def _spent(trainer: Trainer) -> dict:
 def _train(directory: RunDirectory, head: dict, trainer: Trainer, logger, report: Callable, stop: Callable) -> None:
     """Train from the checkpoint, or from the start, with checkpoints and heartbeats on the way."""
     state = checkpoint.load(directory.working, directory.run_id) or {}
-    head["provenance"] |= {"started": state.get("started", _now()), "resumed": state.get("resumed", -1) + 1}
+    started = state.get("started", head["provenance"]["started"])
+    head["provenance"] |= {"started": started, "resumed": state.get("resumed", -1) + 1}
 
     def save(training: dict) -> None:
         extra = {key: head["provenance"][key] for key in ("started", "resumed")}
@@ -130,20 +142,23 @@ def _finish(directory: RunDirectory, head: dict, trainer: Trainer) -> dict:
     best = trainer.curve[trainer.best["epoch"] - 1]
     scores = {**trainer.best["metrics"], **test, "train/loss": best["train/loss"]}
     head["provenance"]["finished"] = _now()
-    torch.save(trainer.best["model"], directory.working / "best.pt")
+    weights = io.BytesIO()
+    torch.save(trainer.best["model"], weights)
+    atomic_write(directory.working / "best.pt", weights.getbuffer())
     directory.finish({**head, "metrics": scores, **_spent(trainer)}, trainer.curve)
     return read_record(directory.final)
 
 
-def _fail(directory: RunDirectory, head: dict, trainer: Trainer, error: Exception) -> None:
+def _fail(directory: RunDirectory, head: dict, trainer: Trainer | None, error: Exception) -> None:
     described = {
         "type": type(error).__name__,
         "message": str(error),
         "traceback": "".join(traceback.format_exception(error)),
-        "step": getattr(error, "step", trainer.step),
+        "step": getattr(error, "step", trainer.step if trainer else 0),
     }
     head["provenance"]["finished"] = _now()
-    directory.fail(described, {**head, "metrics": {}, **_spent(trainer)}, trainer.curve)
+    spent, curve = (_spent(trainer), trainer.curve) if trainer else ({}, ())
+    directory.fail(described, {**head, "metrics": {}, **spent}, curve)
 
 
 def execute(cell: run.Cell, results: Path, *, report: Callable[[dict], None] = lambda info: None,
@@ -156,22 +171,32 @@ def execute(cell: run.Cell, results: Path, *, report: Callable[[dict], None] = l
     directory = RunDirectory(results, cell.run_id)
     if directory.finished:
         return read_record(directory.final)
-    trainer = build_trainer(cell, pick_device(cell.config["device"]))
-    head = _head(cell, trainer)
+    device = pick_device(cell.config["device"])
     if not directory.claim():
         if directory.finished:
             return read_record(directory.final)
         raise Busy(f"another process is at work on {cell.run_id}; `sam-bench status` shows how far it is.")
-    logger = run.build_logger(cell.config)
+    with directory.alive():
+        record, logger = _make(cell, directory, device, report, stop)
+    logger.finish(record)
+    sys.stderr.writelines(f"note: {note}\n" for note in record["data"]["notes"])
+    return record
+
+
+def _make(cell: run.Cell, directory: RunDirectory, device: torch.device, report: Callable, stop: Callable) -> tuple:
+    """Build, train and record a claimed run; its record and its logger."""
+    head, trainer = _head(cell, device), None
     try:
+        trainer = build_trainer(cell, device)
+        head |= _built(trainer)
+        logger = run.build_logger(cell.config)
         _train(directory, head, trainer, logger, report, stop)
-        record = _finish(directory, head, trainer)
+        return _finish(directory, head, trainer), logger
     except (Stopped, UsageError):
-        directory.release()
         raise
     except Exception as error:
         _fail(directory, head, trainer, error)
         raise
-    logger.finish(record)
-    sys.stderr.writelines(f"note: {note}\n" for note in record["data"]["notes"])
-    return record
+    finally:
+        with contextlib.suppress(UsageError):  # on a full disk the lease stays, and is stale when this process ends
+            directory.release()

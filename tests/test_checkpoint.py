@@ -1,9 +1,17 @@
 """A checkpoint is whole or refused."""
 
+import errno
+import hashlib
+import io
+import os
+import pickle
+import zipfile
+
 import pytest
 import torch
 
 from sam_bench import checkpoint
+from sam_bench.errors import UsageError
 
 
 @pytest.fixture
@@ -57,11 +65,78 @@ def test_a_kill_between_the_two_renames_leaves_the_previous(saved):
     assert checkpoint.load(saved, "a")["step"] == 1
 
 
-def test_code_in_a_checkpoint_is_not_run(tmp_path):
-    class Evil:
-        def __reduce__(self):
-            return (print, ("run",))
+class Evil:
+    """Runs code when it is unpickled."""
 
-    checkpoint.save(tmp_path, {"run_id": "a", "evil": Evil()})
-    with pytest.raises(Exception, match=r"[Ww]eights.only"):
-        checkpoint.load(tmp_path, "a")
+    def __reduce__(self):
+        return (open, ("ran", "w"))
+
+
+def test_code_in_a_checkpoint_is_not_run(saved, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    newest, other = saved / checkpoint.NAMES[0], tmp_path / "other"
+    other.mkdir()
+    checkpoint.save(other, {"run_id": "a", "evil": Evil()})  # with a correct head and checksum
+    newest.write_bytes((other / newest.name).read_bytes())
+    with pytest.warns(UserWarning, match="more than tensors"):
+        assert checkpoint.load(saved, "a")["step"] == 1
+    assert not (tmp_path / "ran").exists()
+
+
+def zipped():
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        archive.writestr("a", "b")
+    return buffer.getvalue()
+
+
+def in_our_form(payload):
+    return checkpoint.MAGIC + hashlib.sha256(payload).hexdigest().encode() + b"\n" + payload
+
+
+FOREIGN = {
+    "empty": b"",
+    "text": b"hello\n" * 1000,
+    "zip": zipped(),
+    "pickle": pickle.dumps({"run_id": "a", "step": 9}),
+    "pickle with code": pickle.dumps(Evil()),
+    "record": b'{"schema": 1}',
+    "zip in our form": in_our_form(zipped()),
+    "pickle with code in our form": in_our_form(pickle.dumps(Evil())),
+    "text in our form": in_our_form(b"hello"),
+    "nothing in our form": in_our_form(b""),
+}
+
+
+@pytest.mark.parametrize("what", FOREIGN)
+def test_a_file_of_something_else_is_refused(saved, what, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (saved / checkpoint.NAMES[0]).write_bytes(FOREIGN[what])
+    with pytest.warns(UserWarning, match="falling back"):
+        assert checkpoint.load(saved, "a")["step"] == 1
+    assert not (tmp_path / "ran").exists()
+
+
+def test_a_folder_in_its_place_is_refused(saved):
+    (saved / checkpoint.NAMES[0]).unlink()
+    (saved / checkpoint.NAMES[0]).mkdir()
+    with pytest.warns(UserWarning, match="falling back"):
+        assert checkpoint.load(saved, "a")["step"] == 1
+
+
+def test_a_list_is_no_state(tmp_path):
+    checkpoint.save(tmp_path, ["a"])
+    with pytest.warns(UserWarning, match="no state"):
+        assert checkpoint.load(tmp_path, "a") is None
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EFBIG, errno.EROFS, errno.EIO])
+def test_a_disk_that_refuses_leaves_both_checkpoints_and_no_draft(saved, monkeypatch, code):
+    def refuse(_):
+        raise OSError(code, os.strerror(code))
+
+    before = {path.name: path.read_bytes() for path in saved.iterdir()}
+    monkeypatch.setattr(os, "fsync", refuse)
+    with pytest.raises(UsageError, match="resumes|SAM_BENCH_RESULTS"):
+        checkpoint.save(saved, {"run_id": "a", "step": 3})
+    assert {path.name: path.read_bytes() for path in saved.iterdir()} == before

@@ -15,7 +15,8 @@ from fabricated import failed, make_curve, make_record, write
 from sam_bench.errors import UsageError
 from sam_bench.results import lease, record
 from sam_bench.results.lease import Lease, state
-from sam_bench.results.record import LeaseLost, RunDirectory, atomic_write, read_record, run_id
+from sam_bench.results.disk import atomic_write
+from sam_bench.results.record import LeaseLost, RunDirectory, damaged_files, read_record, run_id
 
 WORKER = """
 import os, random, signal, sys, time
@@ -39,6 +40,11 @@ for seed in range(int(sys.argv[3])):
 """
 
 
+def without_files(folder):
+    """A record as it was handed to `finish`: without the checksums that it adds."""
+    return {key: value for key, value in read_record(folder).items() if key != "files"}
+
+
 def worker(results_dir, chance, seeds, tmp_path) -> subprocess.Popen:
     script = tmp_path / "worker.py"
     script.write_text(WORKER.format(tests=os.path.dirname(__file__)))
@@ -56,7 +62,7 @@ def test_finish_leaves_record_curve_and_nothing_else(results_dir):
     run.finish(done, make_curve(done))
     assert sorted(path.name for path in run.final.iterdir()) == ["best.pt", "curve.csv", "record.json"]
     assert not run.working.exists()
-    assert read_record(run.final) == done
+    assert without_files(run.final) == done
     head = (run.final / "curve.csv").read_text().splitlines()[0]
     assert head == "epoch,step,grad_evals,train_seconds,lr,sam_fraction,train/loss,valid/roc_auc"
 
@@ -173,7 +179,7 @@ def test_a_kill_while_finishing_leaves_a_final_or_a_resumable_run(results_dir, m
     if moment == "rename":
         monkeypatch.setattr(type(run.working), "rename", die)
     if moment == "lease":
-        monkeypatch.setattr(record, "_sync_folder", lambda folder: die() if folder == run.final.parent else None)
+        monkeypatch.setattr(record, "sync_folder", lambda folder: die() if folder == run.final.parent else None)
     with pytest.raises(Killed):
         run.finish(done, make_curve(done))
     monkeypatch.undo()
@@ -185,7 +191,7 @@ def test_a_kill_while_finishing_leaves_a_final_or_a_resumable_run(results_dir, m
         assert again.claim()
         assert (again.working / "checkpoint.pt").exists()
         again.finish(done, make_curve(done))
-    assert read_record(run.final) == done
+    assert without_files(run.final) == done
     assert not run.working.exists()
 
 
@@ -209,7 +215,7 @@ def test_killed_workers_lose_and_double_nothing(results_dir, tmp_path):
     assert names == sorted(make_record(seed=seed)["run_id"] for seed in range(6))
     for seed in range(6):
         done = make_record(seed=seed)
-        assert read_record(results_dir / "runs" / done["run_id"]) == done
+        assert without_files(results_dir / "runs" / done["run_id"]) == done
 
 
 def test_no_run_is_computed_twice(results_dir, tmp_path):
@@ -257,6 +263,84 @@ def test_a_torn_record_in_a_working_folder_is_dropped_and_the_run_resumed(result
     run.working.mkdir(parents=True)
     (run.working / "record.json").write_bytes(b"{")
     assert run.claim()
+
+
+@pytest.mark.parametrize("file", ["curve.csv", "best.pt"])
+def test_a_record_whose_files_are_torn_is_not_made_final(results_dir, monkeypatch, file):
+    """A power cut after record.json was written, before the folder was renamed."""
+    done = make_record()
+    run = RunDirectory(results_dir, done["run_id"])
+    assert run.claim()
+    (run.working / "best.pt").write_bytes(b"weights")
+    monkeypatch.setattr(RunDirectory, "_settle", lambda *_: None)
+    run.finish(done, make_curve(done))
+    monkeypatch.undo()
+    run.lease.release()
+    torn = run.working / file
+    torn.write_bytes(torn.read_bytes()[:3])
+    again = RunDirectory(results_dir, done["run_id"])
+    assert again.claim()
+    (again.working / "best.pt").write_bytes(b"weights")
+    again.finish(done, make_curve(done))
+    assert damaged_files(again.final, read_record(again.final)) == []
+    (again.final / file).write_bytes(b"x")
+    assert damaged_files(again.final, read_record(again.final)) == [file]
+
+
+def test_an_unused_claim_leaves_nothing(results_dir):
+    run = RunDirectory(results_dir, "a")
+    assert run.claim()
+    run.heartbeat({"step": 0})
+    run.release()
+    assert list((results_dir / "runs").iterdir()) == []
+
+
+def test_a_lease_of_a_folder_that_was_made_anew_is_not_held(results_dir):
+    sleeper, other = RunDirectory(results_dir, "a"), RunDirectory(results_dir, "a")
+    assert sleeper.claim()
+    os.rename(sleeper.working, results_dir / "gone")
+    assert other.claim()
+    assert other.lease.number == sleeper.lease.number
+    assert not sleeper.lease.held()
+    assert other.lease.held()
+
+
+def test_a_damaged_lease_still_belongs_to_its_owner(results_dir):
+    run = RunDirectory(results_dir, "a")
+    assert run.claim()
+    (run.working / "lease.0").write_bytes(b"")
+    assert run.lease.held()
+    assert not RunDirectory(results_dir, "a").claim()
+
+
+def test_a_claim_clears_the_drafts_of_the_dead(results_dir):
+    run = RunDirectory(results_dir, "a")
+    run.working.mkdir(parents=True)
+    for name in ("checkpoint.pt", "checkpoint.pt.12.tmp", ".heartbeat.json.123"):
+        (run.working / name).touch()
+    assert run.claim()
+    assert sorted(path.name for path in run.working.iterdir()) == ["checkpoint.pt", "lease.0"]
+
+
+def test_a_long_set_up_keeps_its_lease(results_dir, monkeypatch):
+    elsewhere = {**lease._identity(), "host": "other", "machine": "m", "boot": "b"}
+    monkeypatch.setattr(lease, "_identity", lambda: elsewhere)
+    theirs = RunDirectory(results_dir, "a", stale_after=0.4)
+    assert theirs.claim()
+    with theirs.alive():
+        time.sleep(0.8)
+        monkeypatch.undo()
+        assert not RunDirectory(results_dir, "a", stale_after=0.4).claim()
+    time.sleep(0.6)
+    assert RunDirectory(results_dir, "a", stale_after=0.4).claim()
+
+
+def test_the_time_after_which_a_lease_is_stale_can_be_set(tmp_path, monkeypatch):
+    monkeypatch.setenv("SAM_BENCH_STALE_AFTER", "7.5")
+    assert Lease(tmp_path).stale_after == 7.5
+    monkeypatch.setenv("SAM_BENCH_STALE_AFTER", "soon")
+    with pytest.raises(UsageError, match="SAM_BENCH_STALE_AFTER='soon'"):
+        Lease(tmp_path)
 
 
 def test_a_full_disk_and_a_missing_permission_give_advice(tmp_path, monkeypatch):

@@ -14,21 +14,36 @@ import time
 import uuid
 from pathlib import Path
 
-STALE_AFTER = 600.0  # seconds without a heartbeat after which an owner on another machine counts as gone
+from sam_bench.errors import UsageError
+
+STALE_AFTER = 600.0  # seconds without a sign of life after which an owner on another machine counts as gone
 PREFIX = "lease."
+
+
+def default_stale_after() -> float:
+    """$SAM_BENCH_STALE_AFTER in seconds, else STALE_AFTER; raises UsageError for what is no positive number."""
+    text = os.environ.get("SAM_BENCH_STALE_AFTER") or str(STALE_AFTER)
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not seconds > 0:
+        raise UsageError(f"SAM_BENCH_STALE_AFTER={text!r} is no positive number of seconds; the default is 600.")
+    return seconds
 
 
 class Lease:
     """The right to work in one folder.
 
     `folder` must exist before `acquire`; `stale_after` is in seconds and only used for owners whose process cannot be
-    looked at from here (another machine, another container).
+    looked at from here (another machine, another container); by default what `default_stale_after` says.
     """
 
-    def __init__(self, folder: Path, stale_after: float = STALE_AFTER):
+    def __init__(self, folder: Path, stale_after: float | None = None):
         self.folder = folder
-        self.stale_after = stale_after
+        self.stale_after = default_stale_after() if stale_after is None else stale_after
         self.number: int | None = None
+        self._token = uuid.uuid4().hex
 
     def acquire(self) -> bool:
         """Take the lease if it is free or stale; False when somebody else has it. Raises OSError."""
@@ -38,7 +53,7 @@ class Lease:
         folder = os.open(self.folder, os.O_RDONLY | os.O_DIRECTORY)
         draft = f".lease.{uuid.uuid4().hex}"
         try:
-            content = json.dumps(_identity()).encode()
+            content = json.dumps({**_identity(), "token": self._token}).encode()
             now = _create(folder, draft, content)
             before = _newest(folder)
             if before is not None and not _vacant(folder, before, now, self.stale_after):
@@ -63,10 +78,19 @@ class Lease:
         if self.number is None:
             return False
         try:
-            numbers = _numbers(self.folder)
+            folder = os.open(self.folder, os.O_RDONLY | os.O_DIRECTORY)
         except FileNotFoundError:
             return False
-        return bool(numbers) and max(numbers) == self.number
+        try:  # the token, because the folder may be another one by now; a damaged lease still counts
+            found = _newest(folder) == self.number and _read(folder, self.number)
+            return found is not False and found.get("token", self._token) == self._token
+        finally:
+            os.close(folder)
+
+    def renew(self) -> None:
+        """Say that the owner lives, without changing anything."""
+        if self.number is not None:
+            os.utime(self.folder / f"{PREFIX}{self.number}")
 
     def release(self) -> None:
         """Give the lease back: its file stays, marked as released, so that its number is never used twice."""
@@ -78,12 +102,13 @@ class Lease:
         self.number = None
 
 
-def state(folder: Path, stale_after: float = STALE_AFTER) -> str:
+def state(folder: Path, stale_after: float | None = None) -> str:
     """The lease of a folder as seen from outside: "live", "stale" (owner gone) or "free" (released or never taken)."""
     try:
         descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     except FileNotFoundError:
         return "free"
+    stale_after = default_stale_after() if stale_after is None else stale_after
     try:
         number = _newest(descriptor)
         if number is None or _read(descriptor, number).get("released"):
@@ -111,7 +136,6 @@ def _identity() -> dict:
         "pid_namespace": _pid_namespace(),
         "pid": os.getpid(),
         "started": _start_time(os.getpid()),
-        "token": uuid.uuid4().hex,
         "time": time.time(),
     }
 

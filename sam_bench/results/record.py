@@ -15,13 +15,15 @@ import math
 import os
 import re
 import shutil
+import threading
 import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from sam_bench.errors import UsageError
-from sam_bench.results.lease import STALE_AFTER, Lease, owner
+from sam_bench.results.disk import advice, atomic_write, checksum, sync_folder
+from sam_bench.results.lease import Lease, owner
 
 SCHEMA = 1
 CURVE_COLUMNS = ("epoch", "step", "grad_evals", "train_seconds", "lr", "sam_fraction", "train/loss")
@@ -31,7 +33,9 @@ REQUIRED_FINISHED = ("metric", "metrics", "grad_evals", "sam_fraction", "train_s
 WHERE = {"paths", "data_dir", "results_dir", "device", "devices", "jobs", "hydra", "launcher"}
 WATCHED = {"logger", "experiment"}
 UNIMPORTANT_WITHIN = {"train": re.compile("checkpoint_.*"), "dataset": re.compile("urls?|licence|unpacked")}
+FILES = ("best.pt", "curve.csv")  # beside record.json, which holds their checksums
 HEARTBEAT_EVERY = 1.0  # seconds
+RENEW_EVERY = 10.0  # seconds
 
 
 class LeaseLost(UsageError):
@@ -87,6 +91,12 @@ def read_record(path: Path) -> dict:
     return record
 
 
+def damaged_files(folder: Path, record: Mapping) -> list[str]:
+    """Names of the files in a run's folder that are missing, or no longer what its record says."""
+    paths = {name: folder / name for name in record.get("files", {})}
+    return [n for n, path in paths.items() if not path.is_file() or checksum(path) != record["files"][n]]
+
+
 class RunDirectory:
     """One run on disk: `claim` it, send heartbeats, then `finish`, `fail` or `release` it.
 
@@ -94,7 +104,7 @@ class RunDirectory:
     process has taken the run over. `stale_after` (s) as in `lease.Lease`.
     """
 
-    def __init__(self, results_dir: Path, run_id: str, stale_after: float = STALE_AFTER):
+    def __init__(self, results_dir: Path, run_id: str, stale_after: float | None = None):
         runs = Path(results_dir) / "runs"
         self.run_id = run_id
         self.final = runs / run_id
@@ -124,8 +134,27 @@ class RunDirectory:
                 elif not taken:
                     return False
                 elif not self._complete_interrupted_end():
+                    self._tidy()
                     return True
             return False
+
+    @contextlib.contextmanager
+    def alive(self) -> Iterator[None]:
+        """Renew the lease from a thread meanwhile: set-up and evaluation last, and send no heartbeats."""
+        ended = threading.Event()
+
+        def renew() -> None:
+            while not ended.wait(min(RENEW_EVERY, self.lease.stale_after / 4)):
+                with contextlib.suppress(OSError):
+                    self.lease.renew()
+
+        thread = threading.Thread(target=renew, daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            ended.set()
+            thread.join()
 
     def heartbeat(self, info: Mapping) -> None:
         """Say that the run is alive and how far it is (step, steps, epoch, metric); at most once a second."""
@@ -138,9 +167,9 @@ class RunDirectory:
             atomic_write(self.working / "heartbeat.json", as_json({**info, "time": time.time()}), sync=False)
 
     def release(self) -> None:
-        """Give the run back unfinished: the next claim resumes it from what lies in `working`."""
+        """Give the run back unfinished: the next claim resumes it from what lies in `working`, if anything does."""
         with advice(self.working):
-            self.lease.release()
+            self._give_back()
 
     def finish(self, record: Mapping, curve_rows: Sequence[Mapping]) -> Path:
         """Write the record and its curve (one row per epoch) and make the run final; returns its folder."""
@@ -149,19 +178,23 @@ class RunDirectory:
         missing = [key for key in (*REQUIRED, *REQUIRED_FINISHED) if key not in record]
         if missing:
             raise ValueError(f"a finished record needs {', '.join(missing)}")
-        atomic_write(self.working / "curve.csv", _csv(curve_rows))
-        atomic_write(self.working / "record.json", as_json(record))
+        self._write(record, curve_rows)
         self._settle(self.final)
         return self.final
 
     def fail(self, error: Mapping, record: Mapping, curve_rows: Sequence[Mapping] = ()) -> Path:
         """Write why the run failed (type, message, traceback, step); replaces an earlier failed attempt."""
         self._check_lease()
-        if curve_rows:
-            atomic_write(self.working / "curve.csv", _csv(curve_rows))
-        atomic_write(self.working / "record.json", as_json(self._complete({**record, "error": dict(error)}, "failed")))
+        self._write(self._complete({**record, "error": dict(error)}, "failed"), curve_rows)
         self._settle(self.failed)
         return self.failed
+
+    def _write(self, record: Mapping, curve_rows: Sequence[Mapping]) -> None:
+        """The record last: with it, and with the files whose checksums it holds, the run is complete."""
+        if curve_rows or record["status"] == "finished":
+            atomic_write(self.working / "curve.csv", _csv(curve_rows))
+        files = {name: checksum(path) for name in FILES if (path := self.working / name).exists()}
+        atomic_write(self.working / "record.json", as_json({**record, "files": files}))
 
     def _complete(self, record: Mapping, status: str) -> dict:
         return {"schema": SCHEMA, "run_id": self.run_id, **record, "status": status}
@@ -190,7 +223,7 @@ class RunDirectory:
                 raise
             for path in target.glob("*lease.*"):
                 path.unlink(missing_ok=True)
-            _sync_folder(target.parent)
+            sync_folder(target.parent)
             for previous in target.parent.glob(f".{target.name}.*"):
                 shutil.rmtree(previous, ignore_errors=True)
         self.lease.number = None
@@ -198,51 +231,40 @@ class RunDirectory:
     def _complete_interrupted_end(self) -> bool:
         """If a record was written but its owner died before the rename, rename now. Needs the lease."""
         try:
-            status = read_record(self.working)["status"]
+            record = read_record(self.working)
         except UsageError:
+            record = None
+        if record is None or damaged_files(self.working, record):
             (self.working / "record.json").unlink(missing_ok=True)
             return False
-        self._settle(self.final if status == "finished" else self.failed)
+        self._settle(self.final if record["status"] == "finished" else self.failed)
         return True
 
     def _abandon(self) -> None:
         """Undo a claim that came too late: the run became final meanwhile, so this folder holds nothing but leases."""
-        self.lease.release()
-        if all("lease." in path.name for path in self.working.glob("*")):
-            shutil.rmtree(self.working, ignore_errors=True)
+        self._give_back()
 
-
-def atomic_write(path: Path, data: bytes, sync: bool = True) -> None:
-    """Write a file so that its old or its new content is there, whole, whatever happens. Raises UsageError."""
-    draft = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
-    with advice(path):
-        try:
-            with open(draft, "xb") as file:
-                file.write(data)
-                if sync:
-                    file.flush()
-                    os.fsync(file.fileno())
-            os.replace(draft, path)
-            if sync:
-                _sync_folder(path.parent)
-        except BaseException:
-            draft.unlink(missing_ok=True)
-            raise
-
-
-@contextlib.contextmanager
-def advice(path: Path) -> Iterator[None]:
-    """Turn the errors of a full or protected disk into a UsageError that says what to try."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            hint = "No space is left: free some and give the same command again, it resumes."
-        elif error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.EISDIR):
-            hint = "Choose a folder that may be written; for records it is SAM_BENCH_RESULTS=/some/folder."
+    def _give_back(self) -> None:
+        if self.lease.held() and self._is_empty():
+            self._remove_working()
         else:
-            raise
-        raise UsageError(f"Cannot write {path}: {error.strerror}. {hint}") from error
+            self.lease.release()
+
+    def _is_empty(self) -> bool:
+        return all("lease." in path.name or path.name == "heartbeat.json" for path in self.working.iterdir())
+
+    def _remove_working(self) -> None:
+        """Needs the lease. Renamed first: whoever claims meanwhile sees its folder gone, and starts over."""
+        waste = self.working.with_name(f".{self.working.name}.{uuid.uuid4().hex}")
+        self.working.rename(waste)
+        self.lease.number = None
+        shutil.rmtree(waste, ignore_errors=True)
+
+    def _tidy(self) -> None:
+        """Drop the drafts that a killed owner left; they would fill the disk."""
+        for path in self.working.iterdir():
+            if path.name.endswith(".tmp") or (path.name.startswith(".") and not path.name.startswith(".lease")):
+                _discard(path)
 
 
 def as_json(record: Mapping) -> bytes:
@@ -266,14 +288,6 @@ def _csv(rows: Sequence[Mapping]) -> bytes:
     writer.writeheader()
     writer.writerows(rows)
     return text.getvalue().encode()
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _discard(path: Path) -> None:

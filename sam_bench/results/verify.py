@@ -11,7 +11,7 @@ from pathlib import Path
 
 from sam_bench.errors import UsageError
 from sam_bench.results.arms import BASE_ARM, Arm, Block, blocks
-from sam_bench.results.record import run_id
+from sam_bench.results.record import damaged_files, run_id
 from sam_bench.results.stats import ENOUGH_SEEDS, summary
 from sam_bench.results.store import curve
 
@@ -138,6 +138,9 @@ def _whole(record: Mapping) -> list[Finding]:
         found.append(fail("identity", f"its configuration hashes to {expected}: the record was edited"))
     if "path" in record and Path(record["path"]).name != name:
         found.append(fail("identity", f"it lies in {Path(record['path']).name}"))
+    for file in damaged_files(Path(record["path"]), record) if "path" in record else ():
+        if (Path(record["path"]) / file).exists():  # weights may have been left out of a copy
+            found.append(fail("files", f"{file} is not what the run wrote (its checksum differs)"))
     try:
         rows = curve(record) if "path" in record else None
     except UsageError as error:
