@@ -137,6 +137,6 @@ def test_a_disk_that_refuses_leaves_both_checkpoints_and_no_draft(saved, monkeyp
 
     before = {path.name: path.read_bytes() for path in saved.iterdir()}
     monkeypatch.setattr(os, "fsync", refuse)
-    with pytest.raises(UsageError, match="resumes|SAM_BENCH_RESULTS"):
+    with pytest.raises(UsageError, match=r"resumes|SAM_BENCH_RESULTS"):
         checkpoint.save(saved, {"run_id": "a", "step": 3})
     assert {path.name: path.read_bytes() for path in saved.iterdir()} == before

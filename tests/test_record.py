@@ -14,8 +14,8 @@ from fabricated import failed, make_curve, make_record, write
 
 from sam_bench.errors import UsageError
 from sam_bench.results import lease, record
-from sam_bench.results.lease import Lease, state
 from sam_bench.results.disk import atomic_write
+from sam_bench.results.lease import Lease, state
 from sam_bench.results.record import LeaseLost, RunDirectory, damaged_files, read_record, run_id
 
 WORKER = """
@@ -291,6 +291,10 @@ def test_an_unused_claim_leaves_nothing(results_dir):
     run = RunDirectory(results_dir, "a")
     assert run.claim()
     run.heartbeat({"step": 0})
+    run.release()
+    assert not results_dir.exists()
+    (results_dir / "runs").mkdir(parents=True)
+    assert run.claim()
     run.release()
     assert list((results_dir / "runs").iterdir()) == []
 

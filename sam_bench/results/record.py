@@ -112,6 +112,7 @@ class RunDirectory:
         self.failed = runs / f"{run_id}.failed"
         self.lease = Lease(self.working, stale_after)
         self._last_heartbeat = -math.inf
+        self._made: list[Path] = []  # folders that were made for the claim, gone with it if it comes to nothing
 
     @property
     def finished(self) -> bool:
@@ -121,16 +122,17 @@ class RunDirectory:
     def claim(self) -> bool:
         """Take the run, to start or resume it in `working`; False when it is finished or somebody else works on it."""
         with advice(self.working):
-            self.working.parent.mkdir(parents=True, exist_ok=True)
+            self._made = [path for path in list(self.working.parents)[:2] if not path.exists()]
             while not self.finished:
-                with contextlib.suppress(FileExistsError):
+                self.working.parent.mkdir(parents=True, exist_ok=True)
+                with contextlib.suppress(FileExistsError, FileNotFoundError):
                     os.mkdir(self.working)
                 try:
                     taken = self.lease.acquire()
                 except FileNotFoundError:  # its owner finished and renamed the folder under our hands
                     taken = False
-                if self.finished:
-                    self._abandon()
+                if self.finished:  # it became final meanwhile, so this folder holds nothing but leases
+                    self._give_back()
                 elif not taken:
                     return False
                 elif not self._complete_interrupted_end():
@@ -240,10 +242,6 @@ class RunDirectory:
         self._settle(self.final if record["status"] == "finished" else self.failed)
         return True
 
-    def _abandon(self) -> None:
-        """Undo a claim that came too late: the run became final meanwhile, so this folder holds nothing but leases."""
-        self._give_back()
-
     def _give_back(self) -> None:
         if self.lease.held() and self._is_empty():
             self._remove_working()
@@ -259,6 +257,9 @@ class RunDirectory:
         self.working.rename(waste)
         self.lease.number = None
         shutil.rmtree(waste, ignore_errors=True)
+        with contextlib.suppress(OSError):  # not empty
+            for path in self._made:
+                path.rmdir()
 
     def _tidy(self) -> None:
         """Drop the drafts that a killed owner left; they would fill the disk."""
