@@ -57,6 +57,13 @@ def _add_experiment(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _add_filter(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--filter", action="append", default=[], metavar="KEY=VALUE,...",
+        help="only cells with one of these values, for instance optimizer=sam or seed=0,1; may be given several times",
+    )  # fmt: skip
+
+
 def _register_run(commands) -> None:
     run = commands.add_parser(
         "run", help="one run; a Hydra application", add_help=False, prefix_chars="\0",  # -m and the like are Hydra's
@@ -68,22 +75,31 @@ def _register_run(commands) -> None:
 
 def _register_sweep(commands) -> None:
     sweep = commands.add_parser(
-        "sweep", help="a whole experiment: skips what is finished, resumes, goes on after a failure"
-    )
+        "sweep", help="a whole experiment: skips what is finished, resumes, goes on after a failure",
+        description="Makes the unfinished cells of an experiment, several at once, then prints its table. Give it "
+        "again after any interruption, or twice at once, also on two machines that share the results folder: each "
+        "cell is made once. Ctrl-C lets the running cells write a checkpoint and stop; a second Ctrl-C stops them now.",
+    )  # fmt: skip
     _add_experiment(sweep)
+    _add_filter(sweep)
     sweep.add_argument("--jobs", type=int, help="cells at once (default: one per GPU, else one per core)")
-    sweep.add_argument("--per-gpu", type=int, default=1, metavar="K", help="cells at once on each GPU")
-    sweep.add_argument("--retries", type=int, default=2, help="how often a killed cell is taken up again")
+    sweep.add_argument("--per-gpu", type=int, default=1, metavar="K", help="cells at once on each GPU (default: 1)")
+    sweep.add_argument("--retries", type=int, default=2, help="how often a killed cell is taken up again (default: 2)")
     sweep.add_argument("--retry-failed", action="store_true", help="also run the cells again that failed")
-    sweep.add_argument("--dry-run", action="store_true", help="list the cells and what would be done")
+    sweep.add_argument("--dry-run", action="store_true", help="only list the cells: state, what would be run, how long")
     sweep.set_defaults(call="sweep.sweep")
+    status = commands.add_parser(
+        "status", help="planned, finished, running, stale and failed cells of an experiment",
+        description="Lists each cell: finished; running, with its last heartbeat; stale (its process is gone, its "
+        "checkpoint is kept); failed, with the first line of the error; planned. Then says what to do.",
+    )  # fmt: skip
+    _add_experiment(status)
+    _add_filter(status)
+    status.add_argument("--json", action="store_true", help="a list of objects instead of text")
+    status.set_defaults(call="status.status")
 
 
 def _register_results(commands) -> None:
-    status = commands.add_parser("status", help="planned, finished, running, stale and failed cells of an experiment")
-    _add_experiment(status)
-    status.add_argument("--json", action="store_true")
-    status.set_defaults(call="sweep.status")
     table = commands.add_parser("table", help="the results table of an experiment")
     _add_experiment(table)
     table.add_argument("--format", default="terminal", choices=("terminal", "markdown", "csv", "latex", "html"))

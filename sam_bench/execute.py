@@ -179,7 +179,8 @@ def execute(cell: run.Cell, results: Path, *, report: Callable[[dict], None] = l
     with directory.alive():
         record, logger = _make(cell, directory, device, report, stop)
     logger.finish(record)
-    sys.stderr.writelines(f"note: {note}\n" for note in record["data"]["notes"])
+    with contextlib.suppress(OSError):  # the log's disk may be full; the record is written
+        sys.stderr.writelines(f"note: {note}\n" for note in record["data"]["notes"])
     return record
 
 

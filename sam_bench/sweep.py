@@ -1,33 +1,62 @@
-"""A whole experiment: its unfinished cells, each in a process of its own, several at a time."""
+"""A whole experiment: its unfinished cells, several at a time, shared with every other sweep on the same records.
+
+A `Sweep` decides which cell is made next and what its end means; an `Engine` makes it, on this machine or elsewhere:
+
+- `Engine.capacity` says how many jobs the sweep may have there at once (running, or waiting in a queue of the engine).
+- `Engine.start(cells)` sets cells to work and yields one `Job` for each, in that order; it gets as many as there is
+  room for, so that an engine may hand them over together, as an array. It raises UsageError when it cannot.
+- `Job.poll()` is asked ten times a second and must not wait. None: queued or at work. Otherwise the end, told once, as
+  (kind, message): `finished` (its record is there), `failed` (its failed record is there), `refused` (a UsageError: the
+  next attempt would end the same way), `busy` (another process holds its lease: it is waited for), `stopped` (it was
+  asked to, and wrote a checkpoint), `killed` (it said nothing: taken up again, at most `retries` times).
+- `Job.stop()` asks for a checkpoint and an end, once; `Job.kill()` ends it now, also one that has ended.
+
+What runs at the other end is `sam_bench.execute.execute(cell, results, stop=...)`, which takes the lease, resumes from
+a checkpoint and writes the record; `sam_bench.worker.outcome_of` turns its end into (kind, message). An engine never
+decides whether a cell runs twice: the lease does. `sam_bench.local` is the engine for this machine.
+"""
 
 import json
-import multiprocessing
-import os
+import random
 import signal
-import subprocess
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
-from sam_bench.errors import UsageError
-from sam_bench.results.record import RunDirectory, advice
+from sam_bench.results import lease
+from sam_bench.results.record import RunDirectory
+from sam_bench.results.store import first_line
 from sam_bench.run import Cell
 
 POLL_SECONDS = 0.1
-EXIT_NAMES = {0: "finished", 1: "failed", 2: "refused", 3: "busy", 75: "stopped"}
+LOOK_AGAIN = 1.0  # seconds between two looks at a cell that another sweep works on
 
 
-@dataclass
-class Running:
-    """A worker process and the cell it makes."""
+class Job(Protocol):
+    """One cell at work, wherever its engine put it."""
 
     cell: Cell
-    process: Any
-    messages: Any
-    slot: int
-    started: float = field(default_factory=time.monotonic)
+    started: float
+
+    def poll(self) -> tuple[str, str] | None:
+        """None while it works; then finished, failed, refused, busy, stopped or killed, and a message."""
+
+    def stop(self) -> None:
+        """Ask it to write a checkpoint and end."""
+
+    def kill(self) -> None:
+        """End it now."""
+
+
+class Engine(Protocol):
+    """Where cells run; `capacity` is how many may at once."""
+
+    capacity: int
+
+    def start(self, cells: Sequence[Cell]) -> Iterable[Job]:
+        """Set cells to work; one job for each, in their order."""
 
 
 @dataclass
@@ -37,26 +66,8 @@ class Outcome:
     finished: list[str] = field(default_factory=list)
     failed: list[str] = field(default_factory=list)
     refused: list[str] = field(default_factory=list)
-    busy: list[str] = field(default_factory=list)
     stopped: list[str] = field(default_factory=list)
     messages: dict[str, str] = field(default_factory=dict)
-
-
-def cores() -> int:
-    """Processor cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def gpus() -> list[int]:
-    """Numbers of the GPUs that this process may use, without importing torch."""
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if visible is not None:
-        return [int(n) for n in visible.split(",") if n.strip().isdigit()]
-    try:
-        listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, timeout=20, check=True)
-    except (OSError, subprocess.SubprocessError):
-        return []
-    return list(range(sum(line.startswith("GPU ") for line in listed.stdout.splitlines())))
 
 
 def pending(cells: Sequence[Cell], results: Path, *, retry_failed: bool) -> list[Cell]:
@@ -74,97 +85,118 @@ def heartbeat(cell: Cell, results: Path) -> dict:
 
 
 class Sweep:
-    """Runs cells in `jobs` processes at once; `show` is called with this object whenever something may have changed."""
+    """Makes cells on an engine; `show` is called with this object whenever something may have changed.
 
-    def __init__(self, cells: Sequence[Cell], results: Path, *, jobs: int | None, per_gpu: int, retries: int,
+    A cell that another sweep works on is put back and waited for: so that all of them end with all records.
+    `retries` is how often a cell is taken up again whose job was killed.
+    """
+
+    def __init__(self, cells: Sequence[Cell], results: Path, engine: Engine, *, retries: int,
                  show: Callable[["Sweep"], None]):  # fmt: skip
-        self.waiting, self.results, self.show = list(cells), results, show
-        on_gpu = any(cell.config["device"] != "cpu" for cell in cells)
-        self.slots: list[int | None] = [gpu for gpu in gpus() for _ in range(per_gpu)] if on_gpu else []
-        self.slots = (self.slots or [None] * (jobs or cores()))[:jobs]
-        self.slots = self.slots[: max(1, len(cells))]
-        self.running: list[Running] = []
+        self.waiting, self.results, self.engine, self.show = list(cells), results, engine, show
+        self.running: list[Job] = []
         self.outcome = Outcome()
         self.retries = retries
         self.attempts: dict[str, int] = {}
         self.interrupts = 0
-        self._fork = self._fork_server()
-
-    def _fork_server(self) -> Any:
-        """A server that has imported torch once and forks workers; their threads must be set before it starts."""
-        os.environ["OMP_NUM_THREADS"] = str(max(1, cores() // len(self.slots)))
-        os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
-        context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(["sam_bench.worker"])
-        return context
+        self._told: set[int] = set()
+        self._not_before: dict[str, float] = {}
+        self._failed_before = {cell.run_id: self._failure(cell) for cell in cells}
 
     def run(self) -> Outcome:
-        """Make all cells; Ctrl-C once lets the workers write a checkpoint and stop, twice ends them now."""
-        before = signal.signal(signal.SIGINT, self._interrupt), signal.signal(signal.SIGTERM, self._interrupt)
+        """Make all cells; Ctrl-C or SIGTERM once lets the jobs write a checkpoint and stop, twice ends them now."""
+        before = {number: signal.signal(number, self._interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
         try:
             while self.running or (self.waiting and not self.interrupts):
                 self._start()
+                self._stop()
                 self._collect()
                 self.show(self)
                 time.sleep(POLL_SECONDS)
+        except KeyboardInterrupt:  # the second one
+            self.outcome.stopped += [job.cell.run_id for job in self.running]
         finally:
-            for running in self.running:
-                running.process.kill()
-            signal.signal(signal.SIGINT, before[0])
-            signal.signal(signal.SIGTERM, before[1])
+            for job in self.running:
+                job.kill()
+            for number, handler in before.items():
+                signal.signal(number, handler)
         return self.outcome
 
     def _interrupt(self, *_: Any) -> None:
         self.interrupts += 1
-        for running in self.running:
-            (running.process.terminate if self.interrupts == 1 else running.process.kill)()
+        if self.interrupts == 2:
+            raise KeyboardInterrupt
+
+    def _stop(self) -> None:
+        """Tell the jobs of an interrupted sweep, also one that was just being started when the signal came."""
+        for job in self.running if self.interrupts else ():
+            if id(job) not in self._told:
+                self._told.add(id(job))
+                job.stop()
 
     def _start(self) -> None:
-        while self.waiting and len(self.running) < len(self.slots) and not self.interrupts:
-            cell = self.waiting.pop(0)
-            slot = min(set(range(len(self.slots))) - {r.slot for r in self.running})
-            receive, send = self._fork.Pipe(duplex=False)
-            log = self.results / "logs" / f"{cell.run_id}.log"
-            with advice(log):
-                log.parent.mkdir(parents=True, exist_ok=True)
-            arguments = (cell, self.results, log, self.slots[slot], send)
-            process = self._fork.Process(target=_enter, args=arguments, name=cell.run_id)
-            process.start()
-            send.close()
-            self.running.append(Running(cell, process, receive, slot))
+        if self.interrupts:
+            return
+        for job in self.engine.start(self._next(self.engine.capacity - len(self.running))):
+            self.running.append(job)  # one by one: an interrupt between two finds those that were started
+
+    def _next(self, room: int) -> list[Cell]:
+        """The first `room` waiting cells that nobody works on; those that another sweep has settled are counted."""
+        now, chosen = time.monotonic(), []
+        for cell in list(self.waiting) if room > 0 else ():
+            if len(chosen) == room:
+                break
+            if self._not_before.get(cell.run_id, 0.0) > now:
+                continue
+            directory = RunDirectory(self.results, cell.run_id)
+            if directory.finished:
+                self._settle(cell, "finished", "")
+            elif self._failure(cell) != self._failed_before[cell.run_id]:
+                self._settle(cell, "failed", first_line(directory.failed))
+            elif lease.state(directory.working) == "live":
+                self._look_again(cell)
+            else:
+                self.waiting.remove(cell)
+                chosen.append(cell)
+        return chosen
+
+    def _settle(self, cell: Cell, kind: str, message: str) -> None:
+        if cell in self.waiting:
+            self.waiting.remove(cell)
+        getattr(self.outcome, kind).append(cell.run_id)
+        self.outcome.messages[cell.run_id] = message
+
+    def _look_again(self, cell: Cell) -> None:
+        """Later, and not in step with the other sweeps."""
+        self._not_before[cell.run_id] = time.monotonic() + LOOK_AGAIN * random.uniform(0.5, 1.5)
+
+    def _failure(self, cell: Cell) -> tuple | None:
+        """Which failed attempt lies there; None if there is none."""
+        try:
+            found = (RunDirectory(self.results, cell.run_id).failed / "record.json").stat()
+        except OSError:
+            return None
+        return found.st_ino, found.st_mtime_ns
 
     def _collect(self) -> None:
-        for running in [r for r in self.running if r.process.exitcode is not None]:
-            self.running.remove(running)
-            name, code = running.cell.run_id, running.process.exitcode
-            try:
-                self.outcome.messages[name] = running.messages.recv()
-            except EOFError:  # killed before it could say anything
-                self.outcome.messages[name] = f"the worker ended with status {code}; its checkpoint, if any, is kept"
-            if code in EXIT_NAMES:
-                getattr(self.outcome, EXIT_NAMES[code]).append(name)
-            elif self.interrupts:
-                self.outcome.stopped.append(name)
+        for job in list(self.running):
+            ended = job.poll()
+            if ended is None:
+                continue
+            self.running.remove(job)
+            kind, message = ended
+            if kind in ("busy", "killed", "stopped") and not self.interrupts:
+                self._again(job.cell, kind, message)
             else:
-                self._retry(running.cell)
+                self._settle(job.cell, kind if hasattr(self.outcome, kind) else "stopped", message)
 
-    def _retry(self, cell: Cell) -> None:
-        """A worker that was killed (out of memory, by hand) did not fail: its cell goes on from its checkpoint."""
-        self.attempts[cell.run_id] = self.attempts.get(cell.run_id, 0) + 1
-        if self.attempts[cell.run_id] <= self.retries:
-            self.waiting.append(cell)
+    def _again(self, cell: Cell, kind: str, message: str) -> None:
+        """A cell that another sweep has is waited for; one whose job was ended by somebody did not fail."""
+        if kind == "busy":
+            self._look_again(cell)
         else:
-            self.outcome.failed.append(cell.run_id)
-
-
-def _enter(*arguments: Any) -> None:
-    """What a worker process starts with: it alone imports torch, the driver never does."""
-    from sam_bench.worker import work
-
-    work(*arguments)
-
-
-def check_options(jobs: int | None, per_gpu: int, retries: int) -> None:
-    """Raise UsageError for numbers that make no sense."""
-    if (jobs is not None and jobs < 1) or per_gpu < 1 or retries < 0:
-        raise UsageError("--jobs and --per-gpu must be at least 1, --retries at least 0.")
+            self.attempts[cell.run_id] = self.attempts.get(cell.run_id, 0) + 1
+            if self.attempts[cell.run_id] > self.retries:
+                return self._settle(cell, "failed", f"{message}; gave up after {self.retries} retries")
+        self.waiting.insert(0, cell)
+        return None

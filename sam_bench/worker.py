@@ -1,8 +1,10 @@
 """What a sweep runs in a process of its own: one cell, its output in a log file."""
 
+import contextlib
 import os
 import signal
 import sys
+import traceback
 from collections.abc import Callable
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -10,9 +12,13 @@ from pathlib import Path
 # Imported here so that a fork server that has loaded this module starts a worker in milliseconds.
 from sam_bench.errors import UsageError
 from sam_bench.execute import Busy, Stopped, execute
+from sam_bench.local import OUTCOMES
+from sam_bench.results.disk import advice
+from sam_bench.results.record import LeaseLost
 from sam_bench.run import Cell
 
-EXIT = {"finished": 0, "failed": 1, "refused": 2, "busy": 3, "stopped": 75}
+EXIT = {name: status for status, name in OUTCOMES.items()}
+MESSAGE_LENGTH = 8000  # characters: less than a pipe holds, for nobody reads before the worker has ended
 
 
 def stop_signal(*signals: int) -> Callable[[], bool]:
@@ -23,35 +29,49 @@ def stop_signal(*signals: int) -> Callable[[], bool]:
     return lambda: bool(received) or os.getppid() != parent
 
 
-def work(cell: Cell, results: Path, log: Path, gpu: int | None, messages: Connection) -> None:
+def work(cell: Cell, results: Path, log: Path, gpu: str | None, messages: Connection) -> None:
     """Make one cell and leave with the exit status in EXIT; a message says why where it is not `finished`."""
-    os.dup2(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644), 1)
-    os.dup2(1, 2)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the driver hears Ctrl-C and decides
     stop = stop_signal(signal.SIGTERM, signal.SIGUSR1)
     if gpu is not None:
-        os.environ["CUDA_VISIBLE_DEVICES"] = str(gpu)
-    outcome, message = _outcome(cell, results, stop)
-    if message:
-        print(message, file=sys.stderr)
-    messages.send(message)
-    messages.close()
-    sys.stdout.flush()
+        os.environ["CUDA_VISIBLE_DEVICES"] = gpu
+    try:
+        _redirect(log)
+        outcome, message = outcome_of(cell, results, stop)
+    except UsageError as error:
+        outcome, message = "refused", str(error)
+    with contextlib.suppress(OSError):  # the driver may be gone
+        messages.send(message[:MESSAGE_LENGTH])
+    try:
+        if message:
+            print(message, file=sys.stderr)
+        sys.stdout.flush()
+    except OSError:  # a full disk must not change the exit status
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        os.dup2(1, 2)
     sys.exit(EXIT[outcome])
 
 
-def _outcome(cell: Cell, results: Path, stop: Callable[[], bool]) -> tuple[str, str]:
+def _redirect(log: Path) -> None:
+    """What is printed goes to a file."""
+    with advice(log):
+        log.parent.mkdir(parents=True, exist_ok=True)
+        os.dup2(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644), 1)
+    os.dup2(1, 2)
+
+
+def outcome_of(cell: Cell, results: Path, stop: Callable[[], bool]) -> tuple[str, str]:
+    """Make one cell; which of EXIT it came to, and a message."""
     try:
         execute(cell, results, stop=stop)
-    except Busy as error:
+    except (Busy, LeaseLost) as error:
         return "busy", str(error)
     except UsageError as error:
         return "refused", str(error)
     except Stopped:
-        return "stopped", ""
+        return "stopped", "stopped with a checkpoint"
     except Exception as error:  # recorded by execute, or it could not even start: the sweep goes on
-        import traceback
-
-        traceback.print_exc()
+        with contextlib.suppress(OSError):
+            traceback.print_exc()
         return "failed", f"{type(error).__name__}: {error}"
     return "finished", ""

@@ -12,7 +12,8 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 SCRIPTS = sorted((ROOT / "scripts").rglob("*.py"))
 
 # A part -> the parts that it must not know, not even inside a function.
-UPPER = ("cli", "__main__", "commands", "sweep", "worker", "run", "execute")
+SWEEPING = ("cli", "__main__", "commands", "sweep", "display", "local", "worker", "cells")
+UPPER = (*SWEEPING, "run", "execute")
 FORBIDDEN = {
     "datasets": ("models", "optim", "loggers", "results", "train", "evaluate", *UPPER),
     "models": ("datasets", "optim", "loggers", "results", "train", "evaluate", *UPPER),
@@ -23,7 +24,8 @@ FORBIDDEN = {
     "evaluate": ("datasets", "models", "optim", "loggers", "results", "train", *UPPER),
     "clock": ("datasets", "models", "optim", "loggers", "results", "train", "evaluate", *UPPER),
     "metrics": ("datasets", "models", "optim", "loggers", "results", "train", "evaluate", "clock", *UPPER),
-    "run": ("cli", "__main__", "commands", "sweep", "worker"),
+    "run": SWEEPING,
+    "execute": SWEEPING,
 }
 # A package from outside -> the only places that may import it.
 ONLY_IN = {

@@ -137,5 +137,5 @@ def test_a_killed_driver_leaves_no_worker_and_loses_nothing(bench):
 def test_a_dry_run_writes_nothing(bench):
     status, output = bench("sweep", "tiny", "--dry-run")
     assert status == 0
-    assert output.count("run    digits-fastnet_tiny") == 4
+    assert output.count("run  planned   digits-fastnet_tiny") == 4
     assert not bench.runs.exists()

@@ -1,10 +1,11 @@
-"""`sam-bench sweep` and `status`."""
+"""`sam-bench sweep`."""
 
 import argparse
-import json
+import shlex
 
 from sam_bench import paths
 from sam_bench.commands.experiments import need_bench
+from sam_bench.errors import UsageError
 
 
 def sweep(arguments: argparse.Namespace) -> int:
@@ -12,73 +13,63 @@ def sweep(arguments: argparse.Namespace) -> int:
     need_bench()
     from rich.console import Console
 
+    from sam_bench import local
     from sam_bench import sweep as sweeping
+    from sam_bench.cells import matching
     from sam_bench.run import plan
 
-    sweeping.check_options(arguments.jobs, arguments.per_gpu, arguments.retries)
+    if arguments.retries < 0:
+        raise UsageError("--retries must be at least 0.")
     results, console = paths.results_dir(), Console()
-    cells = plan(arguments.experiment, arguments.overrides)
+    cells = matching(plan(arguments.experiment, arguments.overrides), arguments.filter)
     pending = sweeping.pending(cells, results, retry_failed=arguments.retry_failed)
+    slots = local.slots(pending, arguments.jobs, arguments.per_gpu)
     if arguments.dry_run:
-        return _dry_run(cells, pending, results)
+        from sam_bench.commands.status import dry_run
+
+        return dry_run(cells, pending, results, jobs=len(slots), name=same_words(arguments))
     if not pending:
         return _conclude(arguments, cells, sweeping.Outcome(), results, console)
     from sam_bench.display import Display
 
     done = len(cells) - len(pending)
     console.print(f"{arguments.experiment}: {len(cells)} cells, {done} done before; records go to {results / 'runs'}")
+    engine = local.LocalEngine(results, slots)
     with Display(arguments.experiment, len(cells), done, results, console) as display:
-        worker = sweeping.Sweep(pending, results, jobs=arguments.jobs, per_gpu=arguments.per_gpu,
-                                retries=arguments.retries, show=display)  # fmt: skip
+        worker = sweeping.Sweep(pending, results, engine, retries=arguments.retries, show=display)
         outcome = worker.run()
     if worker.interrupts:
-        console.print(f"stopped; `sam-bench sweep {arguments.experiment}` goes on where it was")
+        console.print(f"stopped; `sam-bench sweep {same_words(arguments)}` goes on where it was", soft_wrap=True)
         return 130
     return _conclude(arguments, cells, outcome, results, console)
 
 
-def _dry_run(cells, pending, results) -> int:
-    waiting = {cell.run_id for cell in pending}
-    for cell in cells:
-        print("run   " if cell.run_id in waiting else "keep  ", cell.run_id)
-    print(f"{len(pending)} of {len(cells)} cells to run; records in {results / 'runs'}")
-    return 0
+def same_words(arguments: argparse.Namespace) -> str:
+    """What names the same cells in another command: the experiment, its overrides and filters."""
+    filters = [word for text in arguments.filter for word in ("--filter", text)]
+    return shlex.join([arguments.experiment, *arguments.overrides, *filters])
 
 
 def _conclude(arguments, cells, outcome, results, console) -> int:
     """The table of what is there, what went wrong, and what to do next."""
     from sam_bench.results.record import RunDirectory
-    from sam_bench.results.store import load
+    from sam_bench.results.store import first_line, load
     from sam_bench.results.tables import table
 
     records = load(results, [cell.run_id for cell in cells])
     if records:
         print(table(records, format="terminal"))
-    failed = [c.run_id for c in cells if RunDirectory(results, c.run_id).failed.exists()]
-    wrong = [*dict.fromkeys([*outcome.refused, *outcome.busy, *outcome.failed, *failed])]
-    for name in wrong:
-        message = outcome.messages.get(name) or "failed before"
-        console.print(f"[red]not finished[/red] {name}: {message}", highlight=False)
-    name = " ".join([arguments.experiment, *arguments.overrides])
-    print(f"\nrecords: {results / 'runs'} ({len(records)} of {len(cells)} cells)\nnext:")
-    if wrong:
+    messages = {}
+    for directory in (RunDirectory(results, cell.run_id) for cell in cells):
+        if directory.failed.exists() and not directory.finished:
+            messages[directory.run_id] = f"failed before: {first_line(directory.failed)}"
+    messages |= {name: outcome.messages[name] for name in (*outcome.refused, *outcome.failed, *outcome.stopped)}
+    for name, message in messages.items():
+        console.print(f"not finished {name}: {message}", style="red", highlight=False, markup=False, soft_wrap=True)
+    name = same_words(arguments)
+    print(f"\nrecords: {results / 'runs'} ({len(cells) - len(messages)} of {len(cells)} cells finished)\nnext:")
+    if messages:
         print(f"  sam-bench status {name}\n  sam-bench sweep {name} --retry-failed")
+    name = shlex.join([arguments.experiment, *arguments.overrides])
     print(f"  sam-bench table {name} --format markdown\n  sam-bench figures {name}\n  sam-bench run --help")
-    return 1 if wrong else 0
-
-
-def status(arguments: argparse.Namespace) -> int:
-    """Where each cell of an experiment stands."""
-    need_bench()
-    from sam_bench.results.store import status as status_of
-    from sam_bench.run import plan
-
-    rows = status_of([cell.run_id for cell in plan(arguments.experiment, arguments.overrides)], paths.results_dir())
-    if arguments.json:
-        print(json.dumps(rows, indent=1))
-        return 0
-    for row in rows:
-        print(f"{row['status']:9} {row['run_id']}  {row.get('detail') or ''}".rstrip())
-    counts = {name: sum(row["status"] == name for row in rows) for name in dict.fromkeys(r["status"] for r in rows)}
-    print(", ".join(f"{count} {name}" for name, count in counts.items()))
-    return 0
+    return 1 if messages else 0

@@ -14,7 +14,7 @@ from sam_bench.results.record import read_record
 ADVICE = {
     "finished": "",
     "running": "",
-    "stale": "its process is gone: give the sweep again, it resumes there",
+    "stale": "give the sweep again, it goes on from the last checkpoint",
     "failed": "mend the cause, then give the sweep with --retry-failed",
     "planned": "give the sweep",
 }
@@ -82,14 +82,17 @@ def status(run_ids: Iterable[str], results_dir: Path) -> list[dict]:
 
     Each answer has `run_id`; `status`: planned, running, stale (its process is gone), finished or failed; `detail`:
     the owner of a running one, the first line of the error of a failed one; `advice`: what to do, "" for nothing;
-    `heartbeat`: what a running or stale one last said of itself (step, steps, epoch, metric, time), else None.
+    `heartbeat`: what a running or stale one last said of itself (step, steps, epoch, metric, time), else None;
+    `heartbeat_age`: seconds since then, else None.
     """
     runs = Path(results_dir) / "runs"
     names = _names(runs, running=True)
     answers = []
     for name in run_ids:
         state, detail, beat = _state(runs, name, names)
-        answers.append({"run_id": name, "status": state, "detail": detail, "advice": ADVICE[state], "heartbeat": beat})
+        age = round(max(0.0, time.time() - beat["time"]), 1) if beat and "time" in beat else None
+        answers.append({"run_id": name, "status": state, "detail": detail, "advice": ADVICE[state], "heartbeat": beat,
+                        "heartbeat_age": age})  # fmt: skip
     return answers
 
 
@@ -104,14 +107,16 @@ def _state(runs: Path, name: str, names: set[str]) -> tuple[str, str, dict | Non
         if held == "live":
             return "running", lease.owner(folder), beat
         if held == "stale" or any(folder.glob("checkpoint*")):
-            silent = f"silent for {time.time() - beat['time']:.0f} s" if beat and "time" in beat else "no heartbeat"
-            return "stale", silent, beat
+            return "stale", "stopped with a checkpoint" if held == "free" else "its process is gone", beat
+        if not folder.exists():  # it ended while we looked
+            return _state(runs, name, _names(runs, running=True))
     if f"{name}.failed" in names:
-        return "failed", _first_line(runs / f"{name}.failed"), None
+        return "failed", first_line(runs / f"{name}.failed"), None
     return "planned", "", None
 
 
-def _first_line(folder: Path) -> str:
+def first_line(folder: Path) -> str:
+    """Type and first line of the error of a failed run, from its folder."""
     try:
         error = read_record(folder).get("error", {})
     except UsageError as unreadable:
