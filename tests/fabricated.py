@@ -5,6 +5,7 @@ import math
 import random
 from pathlib import Path
 
+from sam_bench.results import added
 from sam_bench.results.record import RunDirectory, run_id
 
 PASSES = {"erm": 1.0, "sam": 2.0, "looksam": 1.2, "ae_sam": 1.5, "graphsam": 1.04, "vsam": 1.6}
@@ -112,6 +113,50 @@ def write(results_dir: Path, record: dict) -> Path:
     if record["status"] == "failed":
         return run.fail(record["error"], record)
     return run.finish(record, make_curve(record))
+
+
+SETTINGS = {
+    "sharpness": {"samples": 512, "m": 32, "rho": 0.05, "ascent_steps": 1, "tolerance": 0.001, "products": 100,
+                  "probes": 16, "directions": 16, "seed": 0},
+    "landscape": {"samples": 512, "m": 32, "points": 5, "span": 1.0, "seed": 0},
+    "gradients": {"every": 7, "rho": 0.05},
+}  # fmt: skip
+
+
+def make_added(record: dict, kind: str) -> dict:
+    """What `sam-bench sharpness` would add to a finished run."""
+    draw = random.Random(f"{kind} {record['run_id']}")
+    sharp = (0.5 if record["labels"]["optimizer"] == "sam" else 1.0) * draw.uniform(0.9, 1.1)
+    subset = {"split": "train", "n": 512, "of": 800, "sha256": "a" * 64}
+    head = {"kind": kind, "run_id": record["run_id"], "labels": record["labels"], "settings": SETTINGS[kind],
+            "weights_sha256": "b" * 64, "data": {key: record["data"][key] for key in ("sha256", "split_sha256")},
+            "subset": subset, "mode": "eval", "dtype": "float64"}  # fmt: skip
+    if kind == "gradients":
+        steps = [step for step in range(record["steps"]) if step % 7 < 2]
+        names = ("norm_g", "norm_g_s", "norm_direction", "cos_g", "cos_g_s", "cos_g_after_g_s", "cos_direction_g_s")
+        rows = {name: [draw.uniform(0.2, 0.9) for _ in steps] for name in names}
+        rows["cos_g"][0] = None
+        return {**head, "steps": record["steps"], "same_weights": True,
+                "rows": {"step": steps, "epoch": [step / 25 for step in steps], **rows}}  # fmt: skip
+    if kind == "landscape":
+        axis = [-1.0, -0.5, 0.0, 0.5, 1.0]
+        return {**head, "axis": axis, "losses": [[0.1 + sharp * (a * a + b * b) for a in axis] for b in axis]}
+    return {
+        **head,
+        "largest_eigenvalue": {"value": 30 * sharp, "residual": 0.01, "products": 12, "converged": True},
+        "trace": {"mean": 300 * sharp, "std": 40.0, "n": 16, "standard_error": 10.0, "converged": True},
+        "m_sharpness": {"mean": 0.1 * sharp, "std": 0.01, "n": 16},
+        "ball": {"mean": 5e-6 * sharp, "std": 1e-6, "n": 16},
+        "gap": {"loss": 0.1 * sharp + draw.gauss(0, 0.01), "metric": 0.02 * sharp, "train/loss": 0.1},
+    }
+
+
+def write_added(results_dir: Path, record: dict, kind: str, **changes) -> Path:
+    """Put an added record beside a run's."""
+    content = make_added(record, kind) | changes
+    path = added.place(results_dir, kind, record["run_id"], content["settings"], content["weights_sha256"])
+    assert added.write(path, content)
+    return path
 
 
 def write_plainly(results_dir: Path, record: dict) -> Path:

@@ -3,10 +3,10 @@
 import itertools
 
 import pytest
-from fabricated import failed, grid, make_record, write
+from fabricated import failed, grid, make_record, write, write_added
 
 from sam_bench.errors import UsageError
-from sam_bench.results import plots, plots_across, store
+from sam_bench.results import added, plots, plots_across, plots_sharpness, store
 from sam_bench.results.arms import blocks
 from sam_bench.results.figures import FIGURES, draw
 
@@ -19,6 +19,8 @@ def stored(results_dir, records):
 
 def test_every_figure_is_drawn_twice_and_again_with_the_same_bytes(results_dir, tmp_path):
     records = stored(results_dir, grid(("erm", "sam", "vsam"), seeds=range(2), datasets=("bbbp", "esol")))
+    for record, kind in itertools.product(records, added.KINDS):
+        write_added(results_dir, record, kind)
     first = draw(records, tmp_path / "a", name="all")
     assert {path.name for path in first} == {f"all_{name}{end}" for name in FIGURES for end in (".pdf", ".png")}
     again = draw(records, tmp_path / "b", name="all")
@@ -97,3 +99,31 @@ def test_ranks_need_three_methods_and_two_data_sets():
 
 def test_methods_that_always_or_never_sample_have_no_share_to_draw(results_dir):
     assert plots.sampled_share(blocks(stored(results_dir, grid(("erm", "sam"), seeds=[0])))) is None
+
+
+def test_what_was_not_measured_is_not_drawn_and_some_runs_are_enough(results_dir, tmp_path):
+    records = stored(results_dir, grid(("erm", "sam"), seeds=range(2)))
+    assert not any("sharpness" in path.name for path in draw(records, tmp_path / "none", name="x"))
+    for kind in added.KINDS:
+        write_added(results_dir, records[0], kind)
+    names = {path.name for path in draw(records, tmp_path / "some", name="x")}
+    assert {"x_sharpness_against_gap.png", "x_loss_landscape.png", "x_successive_gradients.png"} <= names
+
+
+def test_a_landscape_that_is_flat_or_not_finite_is_drawn(results_dir, tmp_path):
+    records = stored(results_dir, grid(("erm", "sam"), seeds=[0]))
+    axis = [-1.0, 0.0, 1.0]
+    write_added(results_dir, records[0], "landscape", axis=axis, losses=[[1.0] * 3] * 3)
+    write_added(results_dir, records[1], "landscape", axis=axis, losses=[[1.0, None, 1.0]] * 3)
+    assert plots_sharpness.loss_landscape(blocks(records)) is not None
+
+
+def test_gradients_are_averaged_over_the_watched_steps_of_an_epoch(results_dir):
+    records = stored(results_dir, grid(("sam",), seeds=[0], epochs=2))
+    rows = {"step": [0, 1, 30], "epoch": [0.0, 0.04, 1.2], "norm_g": [1.0, 3.0, 5.0], "cos_g": [None, 0.5, 0.1]}
+    write_added(results_dir, records[0], "gradients", rows=rows)
+    contents = added.load(records, "gradients")
+    table = plots_sharpness.gradient_table(blocks(records)[0], contents)
+    assert table["epoch"].tolist() == [1.0, 2.0]
+    assert table["norm_g"].tolist() == [2.0, 5.0]
+    assert table["cos_g"].tolist() == [0.5, 0.1]

@@ -9,7 +9,7 @@ import time
 from html.parser import HTMLParser
 
 import pytest
-from fabricated import failed, grid, make_record, write
+from fabricated import failed, grid, make_added, make_record, write, write_added
 
 from sam_bench.errors import UsageError
 from sam_bench.results import store, tables
@@ -152,12 +152,37 @@ def test_published_values_match_names_and_units():
     assert published({**labels, "dataset": "bbbp", "model": "grover"}, "roc_auc") == []
 
 
+def test_sharpness_has_a_table_of_its_own_where_it_was_measured(results_dir):
+    records = grid(("erm", "sam"), seeds=range(3))
+    for record in records:
+        write(results_dir, record)
+    loaded = store.load(results_dir, [record["run_id"] for record in records])
+    assert "sharpness of" not in table(loaded)
+    for record in records[:5]:
+        write_added(results_dir, record, "sharpness")
+    text = table(loaded)
+    section = text[text.index("sharpness of bbbp") :]
+    assert "(3)" in next(line for line in section.splitlines() if line.startswith("erm"))
+    sam = next(line for line in section.splitlines() if line.startswith("sam"))
+    assert "(2)" in sam
+    assert "?" not in section
+    assert "512 of 800 train samples" in section
+    row = raw(loaded)["bbbp", "sam", ""]
+    values = [make_added(record, "sharpness")["largest_eigenvalue"]["value"] for record in records[3:5]]
+    assert float(row["largest_eigenvalue"]) == pytest.approx(sum(values) / 2)
+    assert row["sharpness_n"] == "2"
+    doubt = make_added(records[5], "sharpness")["largest_eigenvalue"] | {"converged": False}
+    write_added(results_dir, records[5], "sharpness", largest_eigenvalue=doubt)
+    assert "did not converge" in table(loaded)
+
+
 def test_same_records_same_bytes(results_dir):
     records = grid(("erm", "sam"), seeds=range(6), datasets=("bbbp", "esol"))
     shuffled = records[:]
     random.Random(0).shuffle(shuffled)
     for record in shuffled:
         write(results_dir, record)
+        write_added(results_dir, record, "sharpness")
     names = [record["run_id"] for record in records]
     code = (
         "import sys; from sam_bench.results import store, tables\n"

@@ -4,7 +4,7 @@ import io
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from sam_bench.results import plots, plots_across
+from sam_bench.results import plots, plots_across, plots_sharpness
 from sam_bench.results.arms import blocks
 from sam_bench.results.record import advice, atomic_write
 
@@ -15,6 +15,9 @@ FIGURES: dict[str, Callable] = {
     "metric_by_dataset": plots_across.metric_by_dataset,
     "ranks": plots_across.rank_diagram,
     "performance_profile": plots_across.performance_profiles,
+    "sharpness_against_gap": plots_sharpness.sharpness_against_gap,
+    "loss_landscape": plots_sharpness.loss_landscape,
+    "successive_gradients": plots_sharpness.successive_gradients,
 }
 STYLE = {
     "font.size": 8, "axes.labelsize": 8, "axes.titlesize": 8, "legend.fontsize": 7, "xtick.labelsize": 7,

@@ -42,7 +42,7 @@ def learning_curves(found: Sequence[Block]):
     for row, (block, table) in zip(axes, tables, strict=True):
         for axis, clock in zip(row, CLOCKS, strict=True):
             sns.lineplot(
-                table, x=clock, y="value", hue="arm", style="arm", **_palette(style, table["arm"]),
+                table, x=clock, y="value", hue="arm", style="arm", **palette(style, table["arm"]),
                 errorbar="sd", err_kws=BAND, ax=axis, legend=False,
             )  # fmt: skip
             axis.set(xlabel=CLOCKS[clock], ylabel=axis_name(block, "valid"), title="")
@@ -92,7 +92,7 @@ def sampled_share(found: Sequence[Block]):
     figure, axes = grid(math.ceil(len(chosen) / 2), 2, height=1.9, sharey=True)
     for axis, (block, table) in zip(axes.flat, chosen, strict=False):
         sns.lineplot(
-            table, x="epoch", y="share", hue="arm", style="arm", **_palette(style, table["arm"]),
+            table, x="epoch", y="share", hue="arm", style="arm", **palette(style, table["arm"]),
             errorbar="sd", err_kws=BAND, ax=axis, legend=False,
         )  # fmt: skip
         axis.set(xlabel="epoch", ylabel="sam_fraction of the epoch", ylim=(0, 1))
@@ -152,7 +152,7 @@ def grid(rows: int, columns: int, height: float, **options):
     return plt.subplots(rows, columns, figsize=(WIDTH, height * rows + 0.5), squeeze=False, **options)
 
 
-def _palette(style: Mapping[str, Mapping], present) -> dict:
+def palette(style: Mapping[str, Mapping], present) -> dict:
     """What seaborn needs to give every arm its look."""
     order = [name for name in style if name in set(present)]
     palette, dashes = ({name: style[name][key] for name in order} for key in ("color", "dashes"))

@@ -41,7 +41,7 @@ def page(experiments: Mapping[str, Sequence[Mapping]]) -> str:
         "results": "\n".join(_results(name, found[name], len(experiments) > 1) for name in experiments),
         "reproduce": "\n".join(_reproduce(name, records) for name, records in experiments.items()),
         "style": _asset("report.css"),
-        "script": "\n".join(_asset(name) for name in ("tables.js", "charts.js", "runs.js", "page.js")),
+        "script": "\n".join(_asset(name) for name in ("tables.js", "charts.js", "sharpness.js", "runs.js", "page.js")),
         "data": report_data.pack(report_data.data(experiments, found)),
     }
     return Template(_asset("report.html")).substitute(parts)

@@ -7,6 +7,7 @@ import math
 import shlex
 from collections.abc import Mapping, Sequence
 
+from sam_bench.results import report_sharpness
 from sam_bench.results.arms import COSTS, Arm, Block, flatten
 from sam_bench.results.record import important
 from sam_bench.results.store import curve, score
@@ -32,8 +33,10 @@ def data(experiments: Mapping[str, Sequence[Mapping]], found: Mapping[str, Seque
         for record in records:
             run = runs.setdefault(record["run_id"], _run(record, configs, provenances))
             run["experiments"].append(name)
+    shown = [(name, block) for name, blocks in found.items() for block in blocks]
+    measured = report_sharpness.charts([block for _, block in shown])
     return {
-        "blocks": [_block(name, block) for name, blocks in found.items() for block in blocks],
+        "blocks": [_block(name, block) | {"measured": measured.get(i)} for i, (name, block) in enumerate(shown)],
         "runs": list(runs.values()),
         "configs": configs.values,
         "provenances": provenances.values,

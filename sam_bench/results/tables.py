@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 
 from sam_bench.errors import UsageError, did_you_mean
+from sam_bench.results import sharpness
 from sam_bench.results.arms import COSTS, Arm, Block, blocks
 from sam_bench.results.render import RENDERERS, Cell, Section
 from sam_bench.results.stats import (
@@ -41,10 +42,12 @@ def table(records: Sequence[Mapping], *, format: str = "terminal") -> str:
 
 
 def sections(found: Sequence[Block]) -> list[Section]:
-    """The parts of the printed table: an overview where there are several blocks, then each block."""
+    """The parts of the printed table: an overview where there are several blocks, then each block, then sharpness."""
     testable = [arm for block in found for arm in block.arms if arm.versus and not arm.versus.too_few]
     overview = [_overview(found, len(testable))] if len(found) > 1 else []
-    return [*overview, *(_section(block, len(testable)) for block in found)]
+    chosen = sharpness.measured(found)
+    measured = [section for block in found if (section := sharpness.section(block, chosen))]
+    return [*overview, *(_section(block, len(testable)) for block in found), *measured]
 
 
 def number(value: float, digits: int) -> str:
@@ -229,14 +232,15 @@ def _named(block: Block, name: str) -> Arm | None:
 def _csv(found: Sequence[Block]) -> str:
     """One line per arm, numbers as they are."""
     text = io.StringIO()
-    rows = [_raw(block, arm) for block in found for arm in block.arms]
+    chosen = sharpness.measured(found)
+    rows = [_raw(block, arm, chosen.get(arm, ())) for block in found for arm in block.arms]
     writer = csv.DictWriter(text, list(rows[0]) if rows else ["optimizer"], lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
     return text.getvalue()
 
 
-def _raw(block: Block, arm: Arm) -> dict:
+def _raw(block: Block, arm: Arm, measured: Sequence[Mapping]) -> dict:
     versus, first = arm.versus, next(iter(arm.published), None)
     row = {"dataset": block.dataset, "model": block.model, "base": block.base, "optimizer": arm.labels["optimizer"]}
     row |= {"variant": arm.variant, "metric": f"test/{arm.metric['name']}"}
@@ -251,4 +255,6 @@ def _raw(block: Block, arm: Arm) -> dict:
     row |= {"short": arm.short, "verified": not arm.unverified, "seeds": " ".join(str(s) for s, _ in arm.scores)}
     row |= {"published": first.value if first else "", "published_spread": first.spread if first else ""}
     row["published_source"] = first.source if first else ""
+    row |= {name: sharpness.column(measured, name).mean for name in sharpness.COLUMNS}
+    row["sharpness_n"] = len(measured)
     return {key: "" if isinstance(value, float) and math.isnan(value) else value for key, value in row.items()}

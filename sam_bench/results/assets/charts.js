@@ -66,43 +66,48 @@ function frame(label, xs, ys, xName, yName) {
   return { root, x, y };
 }
 
-// A mark that can be pointed at and reached with the keyboard, and then says its numbers.
+// A mark that can be pointed at and reached with the keyboard, and then says its numbers below its charts.
 function mark(index, x, y, text) {
   const node = svg("path", {
     class: "mark", d: MARKERS[index % MARKERS.length], transform: `translate(${x} ${y})`, fill: colour(index),
     tabindex: 0, role: "img", "aria-label": text,
   }, svg("title", {}, text));
-  const tell = () => { document.getElementById("chart-point").textContent = text; };
+  const tell = () => { node.closest("section").querySelector(".point").textContent = text; };
   node.addEventListener("focus", tell);
   node.addEventListener("pointerenter", tell);
   return node;
 }
 
-function drawCurves(block, arms, clock) {
-  const drawn = arms.filter(([, arm]) => arm.curve[clock].length);
-  if (!drawn.length) return note("No learning curves are stored with these records.");
-  const xs = span(drawn.flatMap(([, arm]) => arm.curve[clock]), 0.02);
-  const ends = drawn.flatMap(([, { curve }]) => curve.mean.flatMap((m, i) => [m - curve.std[i], m + curve.std[i]]));
-  const label = `Learning curves of valid/${block.metric} over ${AXES[clock]} in ${block.title}: ` +
-    drawn.map(([, arm]) => `${arm.name} ends at ${say(arm.curve.mean.at(-1))}`).join(", ");
-  const { root, x, y } = frame(label, xs, span(ends, 0.04), AXES[clock], `valid/${block.metric}`);
-  for (const [index, { curve }] of drawn) {
-    const place = (i, sign) => `${x(curve[clock][i])} ${y(curve.mean[i] + sign * curve.std[i])}`;
+// Lines of means with bands of one standard deviation; lines are [index, name, {[xKey], mean, std}].
+function drawLines(lines, xKey, xName, yName, title) {
+  const drawn = lines.filter(([, , curve]) => curve.mean.length);
+  const xs = span(drawn.flatMap(([, , curve]) => curve[xKey]), 0.02);
+  const ends = drawn.flatMap(([, , curve]) => curve.mean.flatMap((m, i) => [m - curve.std[i], m + curve.std[i]]));
+  const label = `${title}: ` + drawn.map(([, name, curve]) => `${name} ends at ${say(curve.mean.at(-1))}`).join(", ");
+  const { root, x, y } = frame(label, xs, span(ends, 0.04), xName, yName);
+  for (const [index, , curve] of drawn) {
+    const place = (i, sign) => `${x(curve[xKey][i])} ${y(curve.mean[i] + sign * curve.std[i])}`;
     const order = curve.mean.map((_, i) => i);
     const band = [...order.map(i => place(i, 1)), ...order.reverse().map(i => place(i, -1))].join("L");
     root.append(svg("path", { d: `M${band}z`, fill: colour(index), opacity: 0.13 }));
   }
-  for (const [index, arm] of drawn) {
-    const { curve } = arm;
-    const line = curve.mean.map((value, i) => `${x(curve[clock][i])} ${y(value)}`).join("L");
+  for (const [index, name, curve] of drawn) {
+    const line = curve.mean.map((value, i) => `${x(curve[xKey][i])} ${y(value)}`).join("L");
     const dash = DASHES[index % DASHES.length];
     root.append(svg("path", { d: `M${line}`, fill: "none", stroke: colour(index), "stroke-width": 2, "stroke-dasharray": dash }));
     const last = curve.mean.length - 1;
-    const text = `${arm.name}: valid/${block.metric} ${say(curve.mean[last])} ± ${say(curve.std[last], 2)} at ` +
-      `${AXES[clock]} ${say(curve[clock][last])}`;
-    root.append(mark(index, x(curve[clock][last]), y(curve.mean[last]), text));
+    const text = `${name}: ${yName} ${say(curve.mean[last])} ± ${say(curve.std[last], 2)} at ${xName} ${say(curve[xKey][last])}`;
+    root.append(mark(index, x(curve[xKey][last]), y(curve.mean[last]), text));
   }
   return root;
+}
+
+function drawCurves(block, arms, clock) {
+  const drawn = arms.filter(([, arm]) => arm.curve[clock].length);
+  if (!drawn.length) return note("No learning curves are stored with these records.");
+  const lines = drawn.map(([index, arm]) => [index, arm.name, arm.curve]);
+  const name = `valid/${block.metric}`;
+  return drawLines(lines, clock, AXES[clock], name, `Learning curves of ${name} over ${AXES[clock]} in ${block.title}`);
 }
 
 function drawCost(block, arms, clock) {

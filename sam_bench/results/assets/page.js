@@ -5,6 +5,13 @@ async function unpack() {
   return JSON.parse(await new Response(stream).text());
 }
 
+// An optimizer's line and marker beside its name.
+function keyOf(index, name) {
+  const line = svg("path", { d: "M0 8H30", stroke: colour(index), "stroke-width": 2, "stroke-dasharray": DASHES[index % DASHES.length] });
+  const sign = svg("path", { d: MARKERS[index % MARKERS.length], transform: "translate(15 8)", fill: colour(index) });
+  return element("span", {}, svg("svg", { viewBox: "0 0 30 16", style: "width:30px", "aria-hidden": "true" }, line, sign), name);
+}
+
 function startCharts(blocks) {
   const chosen = document.getElementById("chart-block"), clock = document.getElementById("chart-clock");
   const several = new Set(blocks.map(block => block.experiment)).size > 1;
@@ -26,10 +33,7 @@ function startCharts(blocks) {
       const index = names.indexOf(arm.name);
       const box = element("input", { type: "checkbox", checked: !hidden.has(index) });
       box.addEventListener("change", () => { box.checked ? hidden.delete(index) : hidden.add(index); draw(); });
-      const line = svg("path", { d: "M0 8H30", stroke: colour(index), "stroke-width": 2, "stroke-dasharray": DASHES[index % DASHES.length] });
-      const sign = svg("path", { d: MARKERS[index % MARKERS.length], transform: "translate(15 8)", fill: colour(index) });
-      const key = svg("svg", { viewBox: "0 0 30 16", style: "width:30px", "aria-hidden": "true" }, line, sign);
-      return element("label", {}, box, key, arm.name);
+      return element("label", {}, box, ...keyOf(index, arm.name).childNodes);
     });
     const field = document.getElementById("chart-arms");
     field.replaceChildren(field.querySelector("legend"), ...boxes);
@@ -59,6 +63,7 @@ startTheme();
 startResultTables();
 unpack().then(data => {
   startCharts(data.blocks);
+  startSharpness(data.blocks);
   startRuns(data);
   document.documentElement.dataset.ready = "yes";
 });
