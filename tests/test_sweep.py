@@ -43,15 +43,16 @@ def bench(tmp_path):
         command = [sys.executable, "-m", "sam_bench", *words]
         pipe = subprocess.PIPE
         return subprocess.Popen(
-            command, env=environment, cwd=tmp_path, text=True, stdout=pipe, stderr=subprocess.STDOUT
-        )
+            command, env=environment, cwd=tmp_path, text=True, stdout=pipe, stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )  # fmt: skip
 
     def run(*words):
         process = start(*words)
         output, _ = process.communicate(timeout=240)
         return process.returncode, output
 
-    run.start = start
+    run.start, run.folder = start, tmp_path
     run.runs = tmp_path / "results" / "runs"
     return run
 
@@ -134,8 +135,92 @@ def test_a_killed_driver_leaves_no_worker_and_loses_nothing(bench):
     assert list(bench.runs.glob("*.running")) == []
 
 
+@pytest.mark.parametrize("started", [False, True])
+def test_a_second_ctrl_c_ends_everything_at_once(bench, started):
+    """As a terminal sends it, to all processes; also while the fork server still imports torch."""
+    process = bench.start("sweep", "longer", "seed=0", "train.epochs=500")
+    wait_for(lambda: bench.runs.exists() if started else psutil.Process(process.pid).children(), process)
+    family = psutil.Process(process.pid).children(recursive=True)
+    os.killpg(process.pid, signal.SIGINT)
+    begin = time.monotonic()
+    time.sleep(0.05)
+    os.killpg(process.pid, signal.SIGINT)
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 130, output
+    assert "Traceback" not in output
+    assert time.monotonic() - begin < (3 if started else 60)
+    assert not psutil.wait_procs(family, timeout=60)[1]
+    assert finished(bench) == []
+
+
+LOGGER = """
+import os
+class Counting:
+    def start(self, head):
+        with open({path!r}, "a") as file:
+            file.write(head["run_id"] + "\\n")
+    def log(self, row): pass
+    def finish(self, record): pass
+"""
+
+
+def test_two_sweeps_share_the_work_and_make_no_cell_twice(bench):
+    (bench.folder / "counting.py").write_text(LOGGER.format(path=str(bench.folder / "started")))
+    (bench.folder / "configs" / "logger").mkdir()
+    (bench.folder / "configs" / "logger" / "counting.yaml").write_text("_target_: counting.Counting\n")
+    words = ("sweep", "digits", "seed=0", "train.epochs=2", "logger=counting", "--jobs", "1")
+    both = [bench.start(*words) for _ in range(2)]
+    outputs = [process.communicate(timeout=240)[0] for process in both]
+    assert [process.returncode for process in both] == [0, 0], outputs
+    assert sorted((bench.folder / "started").read_text().split()) == finished(bench)
+    assert len(finished(bench)) == 7
+    assert all(output.count("test/accuracy") and "(7 of 7 cells finished)" in output for output in outputs)
+
+
+def test_status_of_a_sweep_under_way_and_after_its_death(bench):
+    process = bench.start("sweep", "longer", "optimizer=sam", "seed=0", "train.epochs=500", "--jobs", "1")
+    wait_for(lambda: list(bench.runs.glob("*.running/heartbeat.json")), process)
+    of = ("status", "longer", "train.epochs=500", "--filter", "optimizer=sam")
+    running, planned = json.loads(bench(*of, "--json")[1])
+    assert (running["status"], planned["status"]) == ("running", "planned")
+    assert running["heartbeat_age"] < 60
+    assert running["heartbeat"]["steps"] > running["heartbeat"]["step"]
+    text = bench(*of)[1]
+    assert f"running   {running['run_id']}" in text
+    assert "ago, process" in text
+    assert "2 cells: 1 running, 1 planned" in text
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+    owner = json.loads(next(bench.runs.glob("*.running/lease.*")).read_text())
+    wait_for_death(owner["pid"])
+    text = bench(*of)[1]
+    assert f"stale     {running['run_id']}" in text
+    assert "made by: sam-bench sweep longer train.epochs=500 --filter optimizer=sam" in text
+
+
+def wait_for_death(pid):
+    deadline = time.monotonic() + 60
+    while psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
 def test_a_dry_run_writes_nothing(bench):
     status, output = bench("sweep", "tiny", "--dry-run")
     assert status == 0
     assert output.count("run  planned   digits-fastnet_tiny") == 4
     assert not bench.runs.exists()
+
+
+def test_a_dry_run_says_how_long_it_takes(bench):
+    assert bench("sweep", "tiny", "--filter", "seed=0")[0] == 0
+    assert len(finished(bench)) == 2
+    status, output = bench("sweep", "tiny", "--dry-run", "--jobs", "1")
+    assert status == 0
+    assert output.count("keep finished") == 2
+    assert output.count("(from 1 runs)") == 2
+    assert "2 of 4 cells to run" in output
+    assert "with 1 at once" in output
+    status, output = bench("sweep", "tiny", "--filter", "seed=7")
+    assert status == 2
+    assert "Known: 0, 1." in output
