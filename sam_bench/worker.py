@@ -9,7 +9,10 @@ from collections.abc import Callable
 from multiprocessing.connection import Connection
 from pathlib import Path
 
-# Imported here so that a fork server that has loaded this module starts a worker in milliseconds.
+# Imported here so that a fork server that has loaded this module starts a worker in milliseconds. The first is what
+# torch.use_deterministic_algorithms imports when a run calls it: three seconds.
+import torch._inductor.config  # noqa: F401
+
 from sam_bench.errors import UsageError
 from sam_bench.execute import Busy, Stopped, execute
 from sam_bench.local import OUTCOMES

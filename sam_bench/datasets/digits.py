@@ -1,5 +1,6 @@
 """The 1,797 handwritten digits that ship with scikit-learn: 8x8 grey images, no download. The stand-in for CIFAR."""
 
+import importlib.util
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -10,17 +11,24 @@ from sam_bench.datasets.augment import Augment
 from sam_bench.datasets.images import Images, checksum, flip_labels
 from sam_bench.datasets.split import split as make_split
 from sam_bench.datasets.task import Task
+from sam_bench.errors import UsageError
+
+
+def _read() -> tuple[np.ndarray, np.ndarray]:
+    """Pixels (n, 8, 8) from 0 to 16 and labels (n,), from scikit-learn's file: importing it takes seconds."""
+    package = importlib.util.find_spec("sklearn")
+    if package is None:
+        raise UsageError("dataset=digits lies in scikit-learn, which is not installed: pip install 'sam-bench[bench]'")
+    table = np.loadtxt(Path(package.origin).parent / "datasets" / "data" / "digits.csv.gz", delimiter=",")
+    return table[:, :-1].reshape(-1, 8, 8), table[:, -1].astype(np.int64)
 
 
 def load(*, data_dir: Path, split_seed: int, name: str, modality: str, metric: str, split: str,
          fractions: Sequence[float], mean: Sequence[float], std: Sequence[float], augment: Mapping,
          label_noise: float) -> Task:  # fmt: skip
     """Ten classes; `label_noise` is the fraction of wrong labels in train and valid. `data_dir` is not read."""
-    from sklearn.datasets import load_digits
-
-    found = load_digits()
-    images = (found.images * 255 / 16).astype(np.uint8)[:, None]  # they have 17 grey levels
-    labels = found.target.astype(np.int64)
+    pixels, labels = _read()
+    images = (pixels * 255 / 16).astype(np.uint8)[:, None]  # they have 17 grey levels
     splits = make_split(split, len(labels), fractions, split_seed)
     digest = checksum(images, labels)
     notes = ()
