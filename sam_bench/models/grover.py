@@ -15,6 +15,7 @@ from sam_bench.errors import UsageError, did_you_mean
 from sam_bench.models.bags import at_least_single, bag_sum
 from sam_bench.models.grover_block import Activation, Block, linear, matrix
 from sam_bench.models.grover_pretrained import load_pretrained
+from sam_bench.models.padded import PaddedBatch, pays
 
 
 class Branch(nn.Module):
@@ -121,6 +122,8 @@ class Grover(nn.Module):
 
     def forward(self, batch: Any) -> Tensor:
         """A molecule batch -> (2, n, num_outputs)."""
+        if pays(batch.x.device):
+            batch = PaddedBatch(batch, "mean" if self.readout is None else "self_attention")
         atoms = batch.x
         from_atoms = functional.linear(atoms, self.atom_branch.embed)
         atom_part, bond_part = self.bond_branch.embed.split([atoms.shape[1], batch.edge_attr.shape[1]], dim=1)

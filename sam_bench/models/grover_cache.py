@@ -1,9 +1,9 @@
 """The message networks of a block on a CPU: one network at a time, so that its rows stay in the core's cache.
 
 It computes what grover_block.pass_messages and a linear layer compute (a test holds them together), for ReLU without
-dropout in fp32. There every operation runs over the rows of all networks, 8 MB at batch 32, and waits for memory; here
-the same rows take 0.7 MB, and sums over neighbours are taken again in the backward pass instead of being kept. In bf16
-the rows are half as large and the products several times as fast, and all networks at once is the faster way.
+dropout. There every operation runs over the rows of all networks, 8 MB at batch 32, and waits for memory; here the same
+rows take 0.7 MB, and sums over neighbours are taken again in the backward pass instead of being kept. Under autocast
+messages and products are bf16; what is summed over networks and hops is float32.
 """
 
 from typing import Any
@@ -23,7 +23,7 @@ class _ProjectInCache(torch.autograd.Function):
         index, start = bags[:2]
         each = len(weights) // 3
         first = embedding_bag(index, x, start, mode="sum")
-        out = [x.new_empty(each, *x.shape) for _ in range(3)]
+        out = [bias.new_empty(each, *x.shape) for _ in range(3)]
         kept: list[list[Tensor]] = []
         for i, w in enumerate(weights.unbind(0)):
             messages: list[Tensor] = []
@@ -34,7 +34,7 @@ class _ProjectInCache(torch.autograd.Function):
             torch.add((messages[-1] if messages else x) @ weight[part].T, bias[part], out=out[part][place])
             kept.append(messages)
         ctx.save_for_backward(x, weights, weight, first)
-        ctx.bags, ctx.hops, ctx.kept = bags, hops, kept
+        ctx.bags, ctx.hops, ctx.kept, ctx.wide = bags, hops, kept, bias.dtype
         return tuple(out)
 
     @staticmethod
@@ -43,17 +43,18 @@ class _ProjectInCache(torch.autograd.Function):
         if torch.is_grad_enabled():  # somebody will differentiate this gradient: let autograd make it
             return _differentiable_gradient(x, weights, weight, ctx.bags, ctx.hops, grads)
         index, start, index_t, start_t = ctx.bags
-        grad_x, grad_first, grad_weights, grad_weight = (torch.zeros_like(t) for t in (x, x, weights, weight))
+        wide = [torch.zeros_like(t, dtype=ctx.wide) for t in (x, x, weights, weight)]
+        grad_x, grad_first, grad_weights, grad_weight = wide
         for i, messages in enumerate(ctx.kept):
             part, place = divmod(i, len(weights) // 3)
-            flow = grads[part][place].reshape(x.shape)
-            grad_weight[part].addmm_(flow.T, messages[-1] if messages else x)
+            flow = grads[part][place].reshape(x.shape).to(x.dtype)
+            grad_weight[part] += flow.T @ (messages[-1] if messages else x)
             flow = flow @ weight[part]
             for hop in range(len(messages) - 1, -1, -1):
                 flow = torch.ops.aten.threshold_backward(flow, messages[hop], 0)
                 grad_x += flow
                 summed = embedding_bag(index, messages[hop - 1], start, mode="sum") if hop else first
-                grad_weights[i].addmm_(flow.T, summed)
+                grad_weights[i] += flow.T @ summed
                 flow = flow @ weights[i]
                 if hop:
                     flow = embedding_bag(index_t, flow, start_t, mode="sum")
@@ -62,7 +63,8 @@ class _ProjectInCache(torch.autograd.Function):
         ctx.kept = None
         grad_x += embedding_bag(index_t, grad_first, start_t, mode="sum")
         grad_bias = torch.stack([grad.reshape(-1, x.shape[1]).sum(0) for grad in grads])
-        return grad_x, grad_weights, grad_weight, grad_bias, None, None
+        narrow = (g.to(t.dtype) for g, t in zip((grad_x, grad_weights, grad_weight), (x, weights, weight), strict=True))
+        return *narrow, grad_bias, None, None
 
 
 def _differentiable_gradient(
@@ -88,6 +90,9 @@ def project_in_cache(
 ) -> tuple[Tensor, ...]:
     """Messages, projected: x (N, d), weights (k, d, d), weight (3, d, d), bias (3, d) -> 3 x (k/3, N, d).
 
-    The networks are k/3 queries, as many keys and as many values; network i takes hops[i] hops.
+    The networks are k/3 queries, as many keys and as many values; network i takes hops[i] hops. The results have the
+    type of `bias`, whatever autocast makes of the messages.
     """
+    if torch.is_autocast_enabled("cpu"):
+        x, weights, weight = (t.to(torch.get_autocast_dtype("cpu")) for t in (x, weights, weight))
     return _ProjectInCache.apply(x, weights, weight, bias, bags, hops)
