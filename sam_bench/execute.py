@@ -10,8 +10,9 @@ from pathlib import Path
 
 import torch
 
-from sam_bench import checkpoint, metrics, paths, provenance, run, seeding
+from sam_bench import checkpoint, metrics, paths, provenance, ranks, run, seeding
 from sam_bench.errors import UsageError
+from sam_bench.loggers.none import NoLogger
 from sam_bench.results.disk import atomic_write
 from sam_bench.results.record import RunDirectory, read_record
 from sam_bench.train import Options, Stopped, Trainer, steps_per_epoch
@@ -23,6 +24,7 @@ class Busy(UsageError):
 
 def pick_device(name: str) -> torch.device:
     """The device that `auto`, `cpu` or `cuda[:n]` means here; raises UsageError when there is none such."""
+    name = ranks.device_of(name)
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     device = torch.device(name)
@@ -39,7 +41,7 @@ def build(cell: run.Cell, device: torch.device) -> tuple:
     """Task and model of a cell, built in an order that depends on the seed alone."""
     config = cell.config
     seeding.seed_everything(config["seed"], deterministic=config["deterministic"])
-    task = run.build_task(config, paths.data_dir()).to(device)
+    task = ranks.first_before_others(lambda: run.build_task(config, paths.data_dir())).to(device)
     # Featurising may have drawn random numbers or come from a cache: the model starts from the seed again.
     seeding.seed_everything(config["seed"], deterministic=config["deterministic"])
     return task, run.build_model(config, task).to(device)
@@ -49,16 +51,21 @@ def build_trainer(cell: run.Cell, device: torch.device, kind: type[Trainer] = Tr
     """Task, model, method and loop of a cell."""
     config = cell.config
     task, model = build(cell, device)
+    parallel, notes = ranks.parallel(model, config["seed"])
     options = Options(**config["train"])
     per_epoch = steps_per_epoch(len(task.splits["train"]), options.batch_size, options.drop_last)
     factor = 2 if options.budget == "grad_evals" else 1
     scaler = torch.amp.GradScaler(device.type) if config["precision"] == "fp16" else None
     optimizer = run.build_optimizer(
-        config, model, total_steps=factor * per_epoch * options.epochs, steps_per_epoch=per_epoch,
+        config, parallel, total_steps=factor * per_epoch * options.epochs, steps_per_epoch=per_epoch,
         clip_norm=options.clip_norm, scaler=scaler,
     )  # fmt: skip
-    return kind(task, model, optimizer, run.build_schedule(config), options, seed=config["seed"],
-                precision=config["precision"], scaler=scaler, device=device)  # fmt: skip
+    if ranks.count() > 1 and optimizer.chooses_samples:
+        raise UsageError(f"{type(optimizer).__name__} chooses among the samples of a batch: run it in one process.")
+    trainer = kind(task, model, optimizer, run.build_schedule(config), options, seed=config["seed"],
+                   precision=config["precision"], scaler=scaler, device=device, parallel=parallel)  # fmt: skip
+    trainer.notes.extend(notes)
+    return trainer
 
 
 def _head(cell: run.Cell, device: torch.device) -> dict:
@@ -115,18 +122,22 @@ def _spent(trainer: Trainer) -> dict:
 
 
 def _train(directory: RunDirectory, head: dict, trainer: Trainer, logger, report: Callable, stop: Callable) -> None:
-    """Train from the checkpoint, or from the start, with checkpoints and heartbeats on the way."""
-    state = checkpoint.load(directory.working, directory.run_id) or {}
+    """Train from the checkpoint, or from the start, with checkpoints and heartbeats on the way; rank 0 writes them."""
+    state = ranks.from_first(lambda: checkpoint.load(directory.working, directory.run_id)) or {}
+    first = ranks.rank() == 0
     started = state.get("started", head["provenance"]["started"])
     head["provenance"] |= {"started": started, "resumed": state.get("resumed", -1) + 1}
 
     def save(training: dict) -> None:
+        if not first:
+            return
         extra = {key: head["provenance"][key] for key in ("started", "resumed")}
         checkpoint.save(directory.working, {"run_id": directory.run_id, **extra, "training": training})
 
     def tell(info: dict) -> None:
-        directory.heartbeat(info)
-        report(info)
+        if first:
+            directory.heartbeat(info)
+            report(info)
 
     if state:
         trainer.load_state_dict(state["training"])
@@ -142,11 +153,15 @@ def _finish(directory: RunDirectory, head: dict, trainer: Trainer) -> dict:
     best = trainer.curve[trainer.best["epoch"] - 1]
     scores = {**trainer.best["metrics"], **test, "train/loss": best["train/loss"]}
     head["provenance"]["finished"] = _now()
-    weights = io.BytesIO()
-    torch.save(trainer.best["model"], weights)
-    atomic_write(directory.working / "best.pt", weights.getbuffer())
-    directory.finish({**head, "metrics": scores, **_spent(trainer)}, trainer.curve)
-    return read_record(directory.final)
+
+    def write() -> dict:
+        weights = io.BytesIO()
+        torch.save(trainer.best["model"], weights)
+        atomic_write(directory.working / "best.pt", weights.getbuffer())
+        directory.finish({**head, "metrics": scores, **_spent(trainer)}, trainer.curve)
+        return read_record(directory.final)
+
+    return ranks.from_first(write)
 
 
 def _fail(directory: RunDirectory, head: dict, trainer: Trainer | None, error: Exception) -> None:
@@ -168,35 +183,48 @@ def execute(cell: run.Cell, results: Path, *, report: Callable[[dict], None] = l
     `report` gets the progress now and then; `stop` may ask to end early. Raises UsageError (nothing is written), Busy
     when another process is at work on it, Stopped with a checkpoint written, or what made the run fail, recorded.
     """
-    directory = RunDirectory(results, cell.run_id)
-    if directory.finished:
-        return read_record(directory.final)
+    directory, first = RunDirectory(results, cell.run_id), ranks.rank() == 0
+    if record := ranks.from_first(lambda: _finished(directory)):
+        return record
     device = pick_device(cell.config["device"])
-    if not directory.claim():
-        if directory.finished:
-            return read_record(directory.final)
-        raise Busy(f"another process is at work on {cell.run_id}; `sam-bench status` shows how far it is.")
-    with directory.alive():
+    if record := ranks.from_first(lambda: _claim(directory)):
+        return record
+    with directory.alive() if first else contextlib.nullcontext():
         record, logger = _make(cell, directory, device, report, stop)
     logger.finish(record)
     with contextlib.suppress(OSError):  # the log's disk may be full; the record is written
-        sys.stderr.writelines(f"note: {note}\n" for note in record["data"]["notes"])
+        if first:
+            sys.stderr.writelines(f"note: {note}\n" for note in record["data"]["notes"])
     return record
 
 
+def _finished(directory: RunDirectory) -> dict | None:
+    return read_record(directory.final) if directory.finished else None
+
+
+def _claim(directory: RunDirectory) -> dict | None:
+    """Take the right to make this run; its record if it was finished meanwhile. Raises Busy."""
+    if not directory.claim() and not directory.finished:
+        raise Busy(f"another process is at work on {directory.run_id}; `sam-bench status` shows how far it is.")
+    return _finished(directory)
+
+
 def _make(cell: run.Cell, directory: RunDirectory, device: torch.device, report: Callable, stop: Callable) -> tuple:
-    """Build, train and record a claimed run; its record and its logger."""
-    head, trainer = _head(cell, device), None
+    """Build, train and record a claimed run; its record and its logger. Rank 0 alone writes."""
+    head, trainer, first = _head(cell, device), None, ranks.rank() == 0
     try:
         trainer = build_trainer(cell, device)
         head |= _built(trainer)
-        logger = run.build_logger(cell.config)
+        logger = run.build_logger(cell.config) if first else NoLogger()
         _train(directory, head, trainer, logger, report, stop)
         return _finish(directory, head, trainer), logger
     except (Stopped, UsageError):
         raise
     except Exception as error:
-        _fail(directory, head, trainer, error)
+        if ranks.lost(error):
+            raise ranks.RankLost("another process of this run is gone; the same command goes on") from error
+        if first:
+            _fail(directory, head, trainer, error)
         raise
     finally:
         with contextlib.suppress(UsageError):  # on a full disk the lease stays, and is stale when this process ends

@@ -59,11 +59,14 @@ def hardware(device) -> dict:
     import psutil
     import torch
 
+    from sam_bench import ranks
+
     described = {
         "device": device.type,
         "name": _cpu_name(),
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
+        "processes": ranks.count(),
         "memory_bytes": psutil.virtual_memory().total,
     }
     if device.type == "cuda":

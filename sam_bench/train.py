@@ -9,8 +9,9 @@ from functools import partial
 import torch
 from torch import nn
 
-from sam_bench import metrics, seeding
+from sam_bench import metrics, ranks, seeding
 from sam_bench.clock import Clock
+from sam_bench.errors import UsageError
 from sam_bench.evaluate import evaluate
 
 DTYPES = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -58,12 +59,16 @@ def steps_per_epoch(samples: int, batch_size: int, drop_last: bool) -> int:
 
 
 class Trainer:
-    """Trains `model` on `task` with `optimizer`; its whole state is in `state_dict`."""
+    """Trains `model` on `task` with `optimizer`; its whole state is in `state_dict`.
+
+    `parallel` is the model as the training passes call it, which is another where several ranks share the run.
+    """
 
     def __init__(self, task, model: nn.Module, optimizer, schedule: Callable, options: Options, *, seed: int,
-                 precision: str = "fp32", scaler=None, device: torch.device | None = None):  # fmt: skip
+                 precision: str = "fp32", scaler=None, device: torch.device | None = None,
+                 parallel: nn.Module | None = None):  # fmt: skip
         self.task, self.model, self.optimizer, self.schedule, self.options = task, model, optimizer, schedule, options
-        self.seed, self.scaler = seed, scaler
+        self.seed, self.scaler, self.parallel = seed, scaler, parallel or model
         self.device = device or torch.device("cpu")
         dtype = DTYPES[precision]
         self.autocast = partial(torch.autocast, self.device.type, dtype=dtype, enabled=dtype is not None)
@@ -105,12 +110,14 @@ class Trainer:
 
     # -- one step ----------------------------------------------------------------------------------------------
 
-    def _closure(self, batch) -> Callable:
+    def _closure(self, batch, weight: torch.Tensor | None) -> Callable:
         def closure(index: torch.Tensor | None = None, backward: bool = True) -> torch.Tensor:
             part = batch if index is None else batch.select(index)
             with self.autocast():
-                output = self.model(part)
+                output = self.parallel(part)
             losses = self.task.loss(output, part, self.disagreement, self.options.label_smoothing)
+            if weight is not None:
+                losses = losses * weight
             if backward:
                 loss = losses.mean()
                 (loss if self.scaler is None else self.scaler.scale(loss)).backward()
@@ -126,8 +133,9 @@ class Trainer:
         for group, initial in zip(self.optimizer.param_groups, self.initial_lrs, strict=True):
             group["lr"] = initial * self.schedule(self.position, self.options.epochs)
         self._seed_draws()
-        batch = self.task.collate(index, train=True, generator=self.draws)
-        loss = self.optimizer.step(self._closure(batch), samples=index)
+        whole = self.task.collate(index, train=True, generator=self.draws)
+        batch, mine, weight = ranks.part(self.task, whole, index)
+        loss = ranks.mean(self.optimizer.step(self._closure(batch, weight), samples=mine))
         # Kept on the device: the first bad step is remembered there and read at the next look.
         bad = ~torch.isfinite(loss)
         self._first_bad = torch.where((self._first_bad < 0) & bad, self.step, self._first_bad)
@@ -191,8 +199,11 @@ class Trainer:
         return (self.optimizer.memory["sampled"] - start["sampled"]) / max(1, self.step - start["step"])
 
     def evaluate(self, split: str) -> tuple[dict[str, float], list[str]]:
-        """Loss and metric of a split with the present weights."""
-        return evaluate(self.model, self.task, split, batch_size=self.options.eval_batch_size, autocast=self.autocast)
+        """Loss and metric of a split with the present weights, as rank 0 finds them."""
+        size = self.options.eval_batch_size
+        return ranks.from_first(
+            partial(evaluate, self.model, self.task, split, batch_size=size, autocast=self.autocast)
+        )
 
     def _keep_if_best(self, valid: dict[str, float]) -> None:
         """The best epoch by the valid metric; by the valid loss where the metric is undefined."""
@@ -216,14 +227,18 @@ class Trainer:
         of the curve, and `stop` may ask to end early: then the state is saved and Stopped raised. A NaN or infinite
         loss raises NonFiniteLoss.
         """
+        if ranks.count() > 1 and self.options.budget == "seconds":
+            raise UsageError("train.budget=seconds is for one process: the clocks of several do not agree.")
         last = {"save": time.monotonic(), "report": -math.inf}
 
         def between_steps() -> None:
-            now, stopping = time.monotonic(), stop()
+            now = time.monotonic()
+            due = ranks.rank() == 0 and now - last["save"] >= self.options.checkpoint_seconds
+            stopping, due = ranks.any_of(stop(), due)
             if now - last["report"] >= REPORT_SECONDS:
                 report(self.progress())
                 last["report"] = now
-            if stopping or now - last["save"] >= self.options.checkpoint_seconds:
+            if stopping or due:
                 self._raise_if_bad()
                 with self.clock.running("setup"):
                     save(self.state_dict())
@@ -255,7 +270,7 @@ class Trainer:
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "scaler": self.scaler.state_dict() if self.scaler else {},
-            "rng": seeding.rng_state(),
+            "rng": ranks.gather(seeding.rng_state()),
             "clock": self.clock.state_dict(),
             "position": {"epoch": self.epoch, "batch": self.batch, "step": self.step, "samples": self.samples},
             "sums": {"loss": self._loss_sum, "steps": self._loss_steps, "start": self._epoch_start},
@@ -265,7 +280,12 @@ class Trainer:
         }
 
     def load_state_dict(self, state: dict) -> None:
-        """Continue exactly where `state_dict` was taken."""
+        """Continue exactly where `state_dict` was taken; raises UsageError where other ranks are to go on."""
+        if len(state["rng"]) != ranks.count():
+            raise UsageError(
+                f"this run was begun by {len(state['rng'])} process(es) and cannot go on with {ranks.count()}: the bits "
+                "would differ. Go on with as many, or remove its .running folder to begin again."
+            )
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         if self.scaler:
@@ -277,4 +297,4 @@ class Trainer:
         self._loss_sum += state["sums"]["loss"].to(self.device)
         self._loss_steps, self._epoch_start = state["sums"]["steps"], state["sums"]["start"]
         self.curve, self.notes, self.best = state["curve"], state["notes"], state["best"]
-        seeding.set_rng_state(state["rng"])
+        seeding.set_rng_state(state["rng"][ranks.rank()])

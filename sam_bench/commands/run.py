@@ -1,6 +1,7 @@
 """`sam-bench run`."""
 
 import argparse
+import os
 import signal
 import sys
 
@@ -10,8 +11,20 @@ from sam_bench.errors import UsageError
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """One run, or a Hydra multirun."""
+    """One run, or a Hydra multirun; one of its processes where torchrun started several."""
     need_bench()
+    first = paths.first_of_torchrun()
+    if not first:
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - for the rest of this process
+    try:
+        return _run(arguments)
+    except UsageError:
+        if first:
+            raise
+        return 2  # the first process says why
+
+
+def _run(arguments: argparse.Namespace) -> int:
     from sam_bench.run import application
 
     words = arguments.arguments
@@ -37,6 +50,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _run_cell(cell) -> int:
+    from sam_bench import ranks
     from sam_bench.execute import Stopped, execute
     from sam_bench.results.record import RunDirectory
     from sam_bench.train import NonFiniteLoss
@@ -49,8 +63,14 @@ def _run_cell(cell) -> int:
     before = signal.getsignal(signal.SIGINT)
     stop = stop_signal(signal.SIGINT, signal.SIGTERM)
     try:
-        record = execute(cell, results, report=_report(), stop=stop)
+        with ranks.together(cell.config["device"]):
+            record = execute(cell, results, report=_report(), stop=stop)
+    except ranks.RankLost as error:
+        print(f"sam-bench: {error} from {directory.working}", file=sys.stderr)
+        return 1
     except Stopped:
+        if not paths.first_of_torchrun():
+            return 130
         print(f"stopped; the same command goes on from {directory.working}", file=sys.stderr)
         return 130
     except NonFiniteLoss as error:

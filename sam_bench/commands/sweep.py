@@ -1,6 +1,7 @@
 """`sam-bench sweep`."""
 
 import argparse
+import os
 import shlex
 
 from sam_bench import paths
@@ -18,6 +19,10 @@ def sweep(arguments: argparse.Namespace) -> int:
     from sam_bench.cells import matching
     from sam_bench.run import plan
 
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1 and "TORCHELASTIC_RUN_ID" in os.environ:
+        raise UsageError(
+            "torchrun is for one run: torchrun --nproc-per-node N -m sam_bench run ...; a sweep has --jobs."
+        )
     if arguments.retries < 0:
         raise UsageError("--retries must be at least 0.")
     results, console = paths.results_dir(), Console()

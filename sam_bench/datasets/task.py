@@ -108,6 +108,11 @@ class Task:
         total = total * present
         return total.sum(1) * (len(total) / present.sum().clamp(min=1))
 
+    def labels(self, index: Tensor) -> Tensor:
+        """How many labels the mean of the loss over samples `index` is taken over, a scalar on the task's device."""
+        targets = self.targets[index.to(self.targets.device, non_blocking=True)]
+        return (targets == targets).sum()  # NaN, a missing label, is not equal to itself
+
     def predict(self, output: Tensor) -> Tensor:
         """Probabilities, or values in the target's units (n, num_outputs): the heads' mean after the activation."""
         heads = (output if output.dim() == 3 else output[None]).float()

@@ -32,6 +32,8 @@ class AUSAM(SAM):
     closure takes no `index`, ValueError where it does not return a loss per sample, or without steps_per_epoch.
     """
 
+    chooses_samples = True
+
     def __init__(
         self, base: Optimizer, model: nn.Module, *, rho: float = 0.05, alpha: float = 0.5, f_min: float = 0.1,
         f_max: float = 0.5, **common: Unpack[Common],

@@ -27,6 +27,8 @@ class ESAM(SharpnessAware):
     Raises TypeError where the closure takes no `index`, ValueError where it does not return a loss per sample.
     """
 
+    chooses_samples = True
+
     def __init__(
         self, base: Optimizer, model: nn.Module, *, rho: float = 0.05, beta: float = 0.6, gamma: float = 0.5,
         **common: Unpack[Common],

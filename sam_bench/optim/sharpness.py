@@ -52,6 +52,7 @@ class SharpnessAware(Optimizer):
     never changed in place: that is how a failed step is undone.
     """
 
+    chooses_samples = False  # whether it may take a part of the batch, and remembers samples
     vectors: tuple[str, ...] = ()  # entries of memory that are vectors over all parameters
 
     def __init__(
