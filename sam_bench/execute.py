@@ -70,7 +70,6 @@ def build_trainer(cell: run.Cell, device: torch.device, kind: type[Trainer] = Tr
 
 def _head(cell: run.Cell, device: torch.device) -> dict:
     """What a record says before anything is built."""
-    name = cell.config["dataset"]["metric"]
     return {
         "run_id": cell.run_id,
         "experiment": cell.experiment,
@@ -78,7 +77,6 @@ def _head(cell: run.Cell, device: torch.device) -> dict:
         "config": dict(cell.config),
         "overrides": list(cell.overrides),
         "short": cell.config["train"]["max_steps"] is not None,
-        "metric": {"name": name, "higher_is_better": metrics.HIGHER_IS_BETTER[name]},
         "provenance": {
             **provenance.code(),
             "versions": provenance.versions(),
@@ -92,6 +90,7 @@ def _built(trainer: Trainer) -> dict:
     """What a record says of the model and the data."""
     task = trainer.task
     return {
+        "metric": {"name": task.metric, "higher_is_better": metrics.HIGHER_IS_BETTER[task.metric]},
         "parameters": sum(p.numel() for p in trainer.model.parameters()),
         "data": {
             "sha256": task.data_sha256,
