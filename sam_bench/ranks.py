@@ -7,6 +7,7 @@ writes. With one process every function here does nothing.
 
 import datetime
 import os
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
@@ -53,6 +54,7 @@ def together(device: str) -> Iterator[None]:
     dist.init_process_group("nccl" if on_gpu else "gloo", timeout=PATIENCE)
     try:
         yield
+        dist.barrier()  # none leaves while another still talks to it
     finally:
         dist.destroy_process_group()
 
@@ -90,9 +92,9 @@ def first_before_others(make: Callable[[], T]) -> T:
     """`make` on rank 0 first, then on the others: what it fetches or caches is there once, and whole."""
     if count() == 1:
         return make()
-    made = make() if rank() == 0 else None
-    dist.barrier()
-    return make() if made is None else made
+    made: list[T] = []
+    from_first(lambda: made.append(make()))
+    return made[0] if made else make()
 
 
 def any_of(*flags: bool) -> list[bool]:
@@ -155,7 +157,8 @@ def parallel(model: nn.Module, seed: int) -> tuple[nn.Module, list[str]]:
             notes.append(f"BatchNorm's statistics are those of a part of the batch ({count()} processes on CPU)")
     if rank() and _has_dropout(model):
         torch.manual_seed(seeding.derive(seed, "rank", rank()))
-    # A model may leave parameters out of a pass (random depth): the others then must not wait for their gradients.
+    warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides")  # a copy more, no error
+    # A model may leave parameters out of a pass: the others then must not wait for their gradients.
     return DistributedDataParallel(model, find_unused_parameters=True), notes
 
 

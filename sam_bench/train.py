@@ -281,10 +281,10 @@ class Trainer:
 
     def load_state_dict(self, state: dict) -> None:
         """Continue exactly where `state_dict` was taken; raises UsageError where other ranks are to go on."""
-        if len(state["rng"]) != ranks.count():
+        if (before := len(state["rng"])) != ranks.count():
             raise UsageError(
-                f"this run was begun by {len(state['rng'])} process(es) and cannot go on with {ranks.count()}: the bits "
-                "would differ. Go on with as many, or remove its .running folder to begin again."
+                f"this run was begun by {before} process(es) and cannot go on with {ranks.count()}: the bits would "
+                "differ. Go on with as many, or remove its .running folder to begin again."
             )
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])

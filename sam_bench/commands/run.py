@@ -14,6 +14,8 @@ def run(arguments: argparse.Namespace) -> int:
     """One run, or a Hydra multirun; one of its processes where torchrun started several."""
     need_bench()
     first = paths.first_of_torchrun()
+    if "TORCHELASTIC_RUN_ID" in os.environ:  # before torch is imported: its remarks on unused parameters are none to us
+        os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     if not first:
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - for the rest of this process
     try:

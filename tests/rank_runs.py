@@ -1,0 +1,44 @@
+"""Several cells in the processes that torchrun starts, one group for all of them; run by test_ranks.py.
+
+Arguments: a folder for what each process says, and a JSON list of requests: the results folder, after how many steps
+the last rank asks for a stop (0: never), and the overrides.
+"""
+
+import json
+import os
+import sys
+from pathlib import Path
+
+from sam_bench import ranks
+from sam_bench.errors import UsageError
+from sam_bench.execute import Stopped, execute
+from sam_bench.run import compose_cells
+
+
+def stop_after(steps: int):
+    calls = 0
+
+    def stop() -> bool:
+        nonlocal calls
+        calls += 1
+        return calls == steps and ranks.rank() == ranks.count() - 1
+
+    return stop
+
+
+def say(results: str, steps: int, overrides: list[str]) -> str:
+    """Make one cell; how that ended."""
+    (cell,) = compose_cells(overrides)
+    try:
+        execute(cell, Path(results), stop=stop_after(steps))
+    except Stopped:
+        return "stopped"
+    except UsageError as error:
+        return str(error)
+    return "finished"
+
+
+if __name__ == "__main__":
+    with ranks.together("cpu"):
+        said = [say(*request) for request in json.loads(sys.argv[2])]
+    Path(sys.argv[1], f"said.{os.environ['RANK']}.json").write_text(json.dumps(said))
