@@ -122,6 +122,7 @@ def _register_results(commands) -> None:
     wandb.add_argument("--project", default="sam_bench")
     wandb.add_argument("--entity", help="team or user")
     wandb.add_argument("--mode", default="online", choices=("online", "offline"))
+    wandb.add_argument("--no-files", dest="files", action="store_false", help="the runs alone, no tables and figures")
     wandb.set_defaults(call="results.wandb")
 
 

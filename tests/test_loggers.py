@@ -1,23 +1,27 @@
 """Loggers mirror runs: what they wrote is read back, and whatever they do, a run loses at most a second."""
 
 import json
+import shutil
 import struct
 import sys
 import time
 import types
 import warnings
+from pathlib import Path
 
 import pytest
 import yaml
 from fabricated import failed, grid, make_curve, make_record, write
 
 from sam_bench import paths
+from sam_bench.cli import main
 from sam_bench.errors import UsageError
 from sam_bench.loggers.none import NoLogger
 from sam_bench.loggers.wandb import WandbLogger, digest, sync
 from sam_bench.results import store
 
 PATIENT = 60.0
+ROOT = Path(__file__).resolve().parent.parent
 
 
 def scan(path):
@@ -154,7 +158,7 @@ class FakeWandb(types.ModuleType):
 
     def __init__(self):
         super().__init__("wandb")
-        self.server, self.artifacts, self.inits = {}, {}, []
+        self.server, self.artifacts, self.tables, self.inits = {}, {}, {}, []
         fake = self
 
         class Run:
@@ -162,8 +166,9 @@ class FakeWandb(types.ModuleType):
                 self.id = name
                 self.steps, self.summary = fake.server.setdefault(name, ([], {}))
 
-            def log(self, row, step):
-                if not self.steps or step > self.steps[-1]:
+            def log(self, row, step=None):
+                fake.tables |= {key: value for key, value in row.items() if isinstance(value, dict)}
+                if step is not None and step > max(self.steps, default=-1):
                     self.steps.append(step)
 
             def log_artifact(self, artifact):
@@ -194,7 +199,7 @@ class FakeWandb(types.ModuleType):
             fake.inits.append(options)
             return Run(options["id"])
 
-        self.Settings, self.Artifact, self.Api, self.init = dict, Artifact, Api, init
+        self.Settings, self.Artifact, self.Api, self.init, self.Table = dict, Artifact, Api, init, dict
 
 
 @pytest.fixture
@@ -231,10 +236,16 @@ def test_sync_completes_what_was_sent_in_part_and_doubles_nothing(results_dir, f
     assert summary["test/roc_auc"] == records[0]["metrics"]["test/roc_auc"]
 
 
-def test_sync_sends_tables_and_figures_as_an_artifact(results_dir, fake, tmp_path):
-    (tmp_path / "one.csv").write_text("a\n")
-    sync({"one": []}, files={"one": [tmp_path / "one.csv"]})
-    assert fake.artifacts == {"one-report": ["one.csv"]}
+def test_sync_sends_tables_and_figures_once_as_an_artifact(results_dir, fake, tmp_path):
+    files = {"one": [tmp_path / "one.csv", tmp_path / "one_ranks.png"]}
+    files["one"][0].write_text("a,b\n1,2\n")
+    files["one"][1].write_bytes(b"picture")
+    assert sync({"one": []}, files=files) == ["one-report"]
+    assert fake.artifacts == {"one-report": ["one.csv", "one_ranks.png"]}
+    assert fake.tables == {"one": {"columns": ["a", "b"], "data": [["1", "2"]]}}
+    assert sync({"one": []}, files=files) == []
+    files["one"][1].write_bytes(b"another picture")
+    assert sync({"one": []}, files=files) == ["one-report"]
 
 
 def test_sync_without_a_server_says_what_to_do(results_dir, fake, monkeypatch):
@@ -255,8 +266,46 @@ def test_sync_offline_writes_each_record_once_from_the_record_alone(results_dir)
     assert summary["grad_evals"] == record["grad_evals"]
 
 
+def test_sync_offline_writes_again_what_was_deleted_and_whatever_it_finds(results_dir):
+    records = stored(results_dir, grid(("erm", "sam"), seeds=[0]))
+    sync({"one": records}, mode="offline")
+    (folder,) = (results_dir / "wandb").glob("offline-run-*-" + records[1]["run_id"])
+    shutil.rmtree(folder)
+    assert sync({"one": records}, mode="offline") == [records[1]["run_id"]]
+    (results_dir / "wandb" / "sent_offline.json").write_text("{torn")
+    assert len(sync({"one": records}, mode="offline")) == 2
+    assert set(read_back(results_dir)) == {record["run_id"] for record in records}
+
+
+def test_the_command_sends_runs_tables_and_figures(results_dir, monkeypatch, capsys):
+    source = ROOT / "results" / "published" / "runs"
+    for folder in [*source.glob("chembl*-erm-seed0-*"), *source.glob("chembl*-sam-seed0-*")]:
+        shutil.copytree(folder, results_dir / "runs" / folder.name)
+    assert main(["wandb", "sync", "quickstart", "--mode", "offline"]) == 0
+    assert "3 W&B runs sent" in capsys.readouterr().out
+    (path,) = (results_dir / "wandb").glob("*-quickstart-report/*.wandb")
+    artifacts = [message.artifact for message in scan(path) if message.WhichOneof("record_type") == "artifact"]
+    (report,) = [artifact for artifact in artifacts if artifact.type == "report"]
+    held = {entry.path for entry in report.manifest.contents}
+    assert {"quickstart.csv", "quickstart.md", "quickstart.tex", "quickstart.html"} <= held
+    assert {"quickstart_learning_curves.pdf", "quickstart_metric_against_cost.png"} <= held
+    assert main(["wandb", "sync", "quickstart", "--mode", "offline"]) == 0
+    assert "0 W&B runs sent" in capsys.readouterr().out
+
+
+def test_a_multirun_has_one_wandb_run_per_cell(results_dir):
+    cells = ["optimizer=erm,sam", "seed=0", "train.epochs=1", "train.max_steps=2", "device=cpu"]
+    options = ["dataset=digits", "model=fastnet_tiny", "logger=wandb", f"logger.patience={PATIENT}"]
+    assert main(["run", "-m", *options, *cells]) == 0
+    records = {record["run_id"]: record for record in store.load(results_dir)}
+    found = read_back(results_dir)
+    assert len(records) == 2
+    assert found.keys() == records.keys()
+    for name, (_, rows, summary, status) in found.items():
+        assert (len(rows), status, summary["record_sha256"]) == (1, 0, digest(records[name]))
+
+
 def test_tensorboard_holds_curve_and_final_metrics(results_dir):
-    pytest.importorskip("tensorboard")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     from sam_bench.loggers.tensorboard import TensorBoardLogger
@@ -271,7 +320,6 @@ def test_tensorboard_holds_curve_and_final_metrics(results_dir):
 
 
 def test_a_tensorboard_that_breaks_costs_only_a_warning(results_dir):
-    pytest.importorskip("tensorboard")
     from sam_bench.loggers.tensorboard import TensorBoardLogger
 
     results_dir.parent.mkdir(exist_ok=True)
@@ -292,7 +340,5 @@ def test_no_logger_says_and_writes_nothing(tmp_path, monkeypatch):
 def test_every_logger_config_makes_a_logger(path):
     options = yaml.safe_load(path.read_text())
     module, _, name = options.pop("_target_").rpartition(".")
-    if path.stem == "tensorboard":
-        pytest.importorskip("tensorboard")
     logger = getattr(__import__(module, fromlist=[name]), name)(**options)
     assert all(callable(getattr(logger, method)) for method in ("start", "log", "finish"))

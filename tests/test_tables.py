@@ -9,7 +9,7 @@ import time
 from html.parser import HTMLParser
 
 import pytest
-from fabricated import failed, grid, make_added, make_record, write, write_added
+from fabricated import SETTINGS, failed, grid, make_added, make_record, write, write_added
 
 from sam_bench.errors import UsageError
 from sam_bench.results import store, tables
@@ -174,6 +174,17 @@ def test_sharpness_has_a_table_of_its_own_where_it_was_measured(results_dir):
     doubt = make_added(records[5], "sharpness")["largest_eigenvalue"] | {"converged": False}
     write_added(results_dir, records[5], "sharpness", largest_eigenvalue=doubt)
     assert "did not converge" in table(loaded)
+
+
+def test_each_block_takes_the_settings_that_most_of_its_own_runs_share(results_dir):
+    records = grid(("erm", "sam"), seeds=range(2), datasets=("bbbp", "esol"))
+    for record in records:
+        write(results_dir, record)
+        settings = SETTINGS["sharpness"] | {"m": 32 if record["labels"]["dataset"] == "bbbp" else 64}
+        write_added(results_dir, record, "sharpness", settings=settings)
+    text = table(store.load(results_dir, [record["run_id"] for record in records]))
+    assert "m = 32" in text
+    assert "m = 64" in text
 
 
 def test_same_records_same_bytes(results_dir):

@@ -1,6 +1,7 @@
 """The commands that read records: table, figures, report, verify, wandb."""
 
 import argparse
+from pathlib import Path
 
 from sam_bench.commands.experiments import records_of
 
@@ -49,10 +50,27 @@ def verify(arguments: argparse.Namespace) -> int:
 
 
 def wandb(arguments: argparse.Namespace) -> int:
-    """Send finished records to W&B; what is there already is not sent again."""
+    """Send finished records, tables and figures to W&B; what is there already is not sent again."""
+    from tempfile import TemporaryDirectory
+
     records = {name: records_of(name) for name in arguments.experiments}
     from sam_bench.loggers.wandb import sync
 
-    sent = sync(records, project=arguments.project, entity=arguments.entity, mode=arguments.mode)
-    print(*sent, f"{len(sent)} runs sent", sep="\n")
+    with TemporaryDirectory() as folder:
+        files = {name: _files(name, records[name], Path(folder)) for name in records} if arguments.files else {}
+        sent = sync(records, project=arguments.project, entity=arguments.entity, mode=arguments.mode, files=files)
+    print(*sent, f"{len(sent)} W&B runs sent", sep="\n")
     return 0
+
+
+def _files(name: str, records: list, folder: Path) -> list[Path]:
+    """The tables and figures of an experiment."""
+    from sam_bench.results.figures import draw
+    from sam_bench.results.tables import table as render
+
+    written = draw(records, folder, name=name)
+    for format, end in (("csv", "csv"), ("markdown", "md"), ("latex", "tex"), ("html", "html")):
+        path = folder / f"{name}.{end}"
+        path.write_text(render(records, format=format), encoding="utf-8")
+        written.append(path)
+    return written

@@ -29,7 +29,8 @@ def sharpness(arguments: argparse.Namespace) -> int:
     print(f"records: {results / kind}")
     if len(runs) < len(cells):
         print(f"not measured: {len(cells) - len(runs)} of {len(cells)} cells, not finished or without their best.pt")
-    print(f"next:\n  sam-bench table {arguments.experiment}\n  sam-bench figures {arguments.experiment}")
+    name = " ".join([arguments.experiment, *arguments.overrides])
+    print(f"next:\n  sam-bench table {name}\n  sam-bench figures {name}")
     return 0
 
 

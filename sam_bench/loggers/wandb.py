@@ -5,6 +5,7 @@ import, connect, hang, crash - costs the run at most `patience` seconds at its e
 be sent again from the records: `sam-bench wandb sync`.
 """
 
+import csv
 import hashlib
 import json
 import os
@@ -14,7 +15,8 @@ import sys
 import tempfile
 import time
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -159,34 +161,45 @@ def mirror(lines: Iterable[str], answer: BinaryIO) -> None:
 
 def sync(experiments: Mapping[str, Sequence[Mapping]], *, project: str = "sam_bench", entity: str | None = None,
          mode: str = "online", files: Mapping[str, Sequence[Path]] | None = None) -> list[str]:  # fmt: skip
-    """Send the finished records of these experiments, {name: loaded records}; returns the run ids that were sent.
+    """Send the finished records of these experiments, {name: loaded records}; returns the W&B runs that were sent.
 
     Made from the records alone, whatever became of earlier offline files. What W&B already has whole is not sent
-    again; offline, what was written whole before. `files` (tables, figures) go to one artifact per experiment.
-    Raises UsageError when W&B cannot be reached.
+    again; offline, what was written whole before and is still there. `files` (tables, figures) are one artifact per
+    experiment, of a run of its own. Raises UsageError when W&B cannot be reached.
     """
     import wandb
 
     folder = paths.results_dir()
     folder.mkdir(parents=True, exist_ok=True)
     ledger = folder / "wandb" / f"sent_{mode}.json"
+    options = {"project": project, "entity": entity, "mode": mode, "dir": str(folder)}
     try:
-        known = _remote(wandb, project, entity) if mode == "online" else _ledger(ledger)
-        sent = []
-        for record in {r["run_id"]: r for records in experiments.values() for r in records}.values():
-            if record["status"] == "finished" and known.get(record["run_id"]) != digest(record):
-                _send_record(wandb, record, init_options(record, project, mode, entity, folder))
-                sent.append(record["run_id"])
-                known[record["run_id"]] = digest(record)
+        known, sent = _remote(wandb, project, entity) if mode == "online" else _ledger(ledger), []
+        for name, content, send in _parcels(wandb, experiments, files or {}, options):
+            if known.get(name) != content:
+                send()
+                sent.append(name)
+                known[name] = content
                 if mode != "online":
                     atomic_write(ledger, json.dumps(known, indent=1).encode())
-        for name, chosen in (files or {}).items():
-            _send_files(wandb, name, chosen, {"project": project, "entity": entity, "mode": mode, "dir": str(folder)})
     except wandb.Error as error:
         raise UsageError(
             f"W&B: {error}. Log in with `wandb login`, or write offline files with mode=offline."
         ) from None
     return sent
+
+
+def _parcels(wandb: Any, experiments: Mapping, files: Mapping[str, Sequence[Path]],
+             options: Mapping[str, Any]) -> Iterable[tuple[str, str, Callable[[], None]]]:  # fmt: skip
+    """(W&B run, digest of its content, what sends it) of every finished record and of every experiment's files."""
+    where = (options["project"], options["mode"], options["entity"], Path(options["dir"]))
+    for record in {r["run_id"]: r for records in experiments.values() for r in records}.values():
+        if record["status"] == "finished":
+            yield record["run_id"], digest(record), partial(_send_record, wandb, record, init_options(record, *where))
+    for name, chosen in files.items():
+        contents = {Path(path).name: hashlib.sha256(Path(path).read_bytes()).hexdigest() for path in chosen}
+        content = hashlib.sha256(json.dumps(contents, sort_keys=True).encode()).hexdigest()
+        yield f"{name}-report", content, partial(_send_files, wandb, name, chosen, content, options)
 
 
 def _quiet(wandb: Any) -> Any:
@@ -204,10 +217,12 @@ def _remote(wandb: Any, project: str, entity: str | None) -> dict[str, str]:
 
 
 def _ledger(path: Path) -> dict[str, str]:
+    """Digests of the runs that were written whole and whose offline files are still there."""
     try:
-        return json.loads(path.read_bytes())
+        known = json.loads(path.read_bytes())
     except (OSError, ValueError):
         return {}
+    return {name: content for name, content in known.items() if any(path.parent.glob(f"*-{name}/*.wandb"))}
 
 
 def _send_record(wandb: Any, record: Mapping, options: Mapping[str, Any]) -> None:
@@ -222,15 +237,19 @@ def _send_record(wandb: Any, record: Mapping, options: Mapping[str, Any]) -> Non
         run.finish()
 
 
-def _send_files(wandb: Any, name: str, files: Sequence[Path], options: Mapping[str, Any]) -> None:
+def _send_files(wandb: Any, name: str, files: Sequence[Path], content: str, options: Mapping[str, Any]) -> None:
     """The tables and figures of an experiment as one artifact; the same files are the same version of it."""
     run = wandb.init(**options, id=f"{name}-report", name=f"{name}-report", resume="allow", reinit="create_new",
                      group=name, job_type="report", settings=_quiet(wandb))  # fmt: skip
     try:
         artifact = wandb.Artifact(f"{name}-report", type="report")
-        for path in files:
-            artifact.add_file(str(path), name=Path(path).name)
+        for path in map(Path, files):
+            artifact.add_file(str(path), name=path.name)
+            if path.suffix == ".csv":
+                rows = list(csv.reader(path.read_text(encoding="utf-8").splitlines()))
+                run.log({path.stem: wandb.Table(columns=rows[0], data=rows[1:])})
         run.log_artifact(artifact)
+        run.summary[DIGEST] = content
     finally:
         run.finish()
 

@@ -9,7 +9,7 @@ from sam_bench.results.tables import PERCENT
 
 # Okabe & Ito's colours (2008), told apart by colour-blind readers; line styles and markers repeat the distinction.
 COLOURS = ("#000000", "#E69F00", "#56B4E9", "#009E73", "#0072B2", "#D55E00", "#CC79A7", "#7F7F7F")
-DASHES = ((), (4, 1.5), (1, 1), (3, 1, 1, 1), (5, 1, 1, 1, 1, 1))
+DASHES = ((), (4, 1.5), (1, 1), (3, 1, 1, 1), (5, 1, 1, 1, 1, 1), (9, 2), (1, 2.5), (7, 1.5, 3, 1.5))
 MARKERS = "osD^vP*X<>"
 CLOCKS = {"epoch": "epoch", "grad_evals": "gradient evaluations", "train_seconds": "training seconds"}
 WIDTH = 6.8  # inches, the text width of a two-column page

@@ -4,10 +4,9 @@ import math
 from collections.abc import Mapping, Sequence
 from itertools import accumulate
 
-from sam_bench.results import added
 from sam_bench.results.arms import Arm, Block
 from sam_bench.results.plots import BAND, grid, legend, looks, palette
-from sam_bench.results.sharpness import epoch_means, measured, value
+from sam_bench.results.sharpness import beside, epoch_means, measured, value
 
 AXES = {"largest_eigenvalue": "largest Hessian eigenvalue", "trace": "Hessian trace", "m_sharpness": "m-sharpness"}
 LEVELS = 12  # of a landscape
@@ -80,9 +79,9 @@ def _scale(axis, values: Sequence[float]) -> None:
 
 def loss_landscape(found: Sequence[Block]):
     """The loss in a plane through each arm's weights, one run per arm (its first seed), on one scale per block."""
-    contents = added.load([run for block in found for arm in block.arms for run in arm.runs], "landscape")
     chosen = []
     for block in found:
+        contents = beside(block, "landscape")
         firsts = [(arm, next((contents[r["run_id"]] for r in arm.runs if r["run_id"] in contents), None))
                   for arm in block.arms]  # fmt: skip
         shown = [(arm, content) for arm, content in firsts if content]
@@ -141,8 +140,7 @@ def successive_gradients(found: Sequence[Block]):
     """Norms and cosines of the gradients of successive steps (as in GraphSAM's figures): means of epochs over runs."""
     import seaborn as sns
 
-    contents = added.load([run for block in found for arm in block.arms for run in arm.runs], "gradients")
-    tables = [(block, table) for block in found if len(table := gradient_table(block, contents))]
+    tables = [(block, table) for block in found if len(table := gradient_table(block))]
     if not tables:
         return None
     style = looks(found)
@@ -161,11 +159,11 @@ def successive_gradients(found: Sequence[Block]):
     return figure
 
 
-def gradient_table(block: Block, contents: Mapping[str, Mapping]):
+def gradient_table(block: Block):
     """One line per run and epoch: the means of its watched steps."""
     import pandas as pd
 
-    runs = []
+    runs, contents = [], beside(block, "gradients")
     for arm in block.arms:
         for run in arm.runs:
             if run["run_id"] in contents:

@@ -3,9 +3,8 @@
 import math
 from collections.abc import Mapping, Sequence
 
-from sam_bench.results import added
 from sam_bench.results.arms import Arm, Block
-from sam_bench.results.sharpness import TRACES, epoch_means, measured, value
+from sam_bench.results.sharpness import TRACES, beside, epoch_means, measured, value
 
 MEASURES = ("largest_eigenvalue", "trace", "m_sharpness", "ball_rise")
 RUNS = 300  # points of a scatter at most, so that the page stays small
@@ -13,10 +12,9 @@ RUNS = 300  # points of a scatter at most, so that the page stays small
 
 def charts(found: Sequence[Block]) -> dict[int, dict]:
     """The data of each block's charts, by its place among `found`; only blocks of which something was measured."""
-    runs = [run for block in found for arm in block.arms for run in arm.runs]
-    chosen, planes, traces = measured(found), added.load(runs, "landscape"), added.load(runs, "gradients")
-    charts = {}
+    chosen, charts = measured(found), {}
     for place, block in enumerate(found):
+        planes, traces = beside(block, "landscape"), beside(block, "gradients")
         arms = [arm for arm in block.arms if arm.runs]
         parts = {
             "points": [point for arm in arms for point in _points(arm, chosen.get(arm, ()))][:RUNS],

@@ -22,11 +22,18 @@ DOUBTS = ("largest_eigenvalue", "trace")  # what may not have converged
 
 
 def measured(found: Sequence[Block]) -> dict[Arm, list[dict]]:
-    """The sharpness of each arm's runs, those that were measured; all with the same settings."""
-    arms = [arm for block in found for arm in block.arms]
-    contents = added.load([run for arm in arms for run in arm.runs], "sharpness")
-    chosen = {arm: [contents[run["run_id"]] for run in arm.runs if run["run_id"] in contents] for arm in arms}
+    """The sharpness of each arm's runs, those that were measured; within a block all with the same settings."""
+    chosen = {}
+    for block in found:
+        contents = beside(block, "sharpness")
+        for arm in block.arms:
+            chosen[arm] = [contents[run["run_id"]] for run in arm.runs if run["run_id"] in contents]
     return {arm: values for arm, values in chosen.items() if values}
+
+
+def beside(block: Block, kind: str) -> dict[str, dict]:
+    """The added records of a kind of the runs of a block, {run_id: content}."""
+    return added.load([run for arm in block.arms for run in arm.runs], kind)
 
 
 def value(content: Mapping, column: str) -> float:
