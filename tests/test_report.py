@@ -6,10 +6,10 @@ import json
 import re
 
 import pytest
-from fabricated import failed, grid, make_record, write
+from fabricated import failed, grid, make_added, make_record, write, write_added
 
 from sam_bench.errors import UsageError
-from sam_bench.results import report_data, store
+from sam_bench.results import added, report_data, store
 from sam_bench.results.arms import blocks
 from sam_bench.results.report import page, report
 
@@ -79,6 +79,29 @@ def test_mean_curves_by_hand(results_dir):
     assert arm["curve"]["mean"][-1] == pytest.approx(sum(ends) / 2)
     assert arm["curve"]["std"][-1] == pytest.approx(abs(ends[0] - ends[1]) / 2**0.5)
     assert arm["curve"]["epoch"] == [1, 2, 3]
+
+
+def test_what_was_measured_on_runs_is_there_and_nothing_where_nothing_was(results_dir):
+    records = stored(results_dir, grid(("erm", "sam"), seeds=range(2), datasets=("bbbp", "esol")))
+    for kind in added.KINDS:
+        write_added(results_dir, records[0], kind)
+        write_added(results_dir, records[1], kind)
+    first, second = packed(page({"one": records}))["blocks"]
+    assert second["measured"] is None
+    points, planes, (trace,) = (first["measured"][key] for key in ("points", "planes", "traces"))
+    one, two = (make_added(record, "sharpness") for record in records[:2])
+    assert [point["gap"] for point in points] == pytest.approx([c["gap"]["loss"] for c in (one, two)], rel=1e-5)
+    assert [point["trace"] for point in points] == pytest.approx([c["trace"]["mean"] for c in (one, two)], rel=1e-5)
+    assert [(plane["arm"], plane["seed"], len(plane["losses"])) for plane in planes] == [("erm", 0, 5)]
+    rows = [make_added(record, "gradients")["rows"] for record in records[:2]]
+    means = []
+    for row in rows:
+        chosen = [c for c, epoch in zip(row["cos_g"], row["epoch"], strict=True) if epoch < 1 and c is not None]
+        means.append(sum(chosen) / len(chosen))
+    assert trace["n"] == 2
+    assert trace["curves"]["cos_g"]["epoch"][0] == 1
+    assert trace["curves"]["cos_g"]["mean"][0] == pytest.approx(sum(means) / 2, rel=1e-5)
+    assert trace["curves"]["cos_g"]["std"][0] == pytest.approx(abs(means[0] - means[1]) / 2**0.5, rel=1e-4)
 
 
 def test_hostile_names_stay_text(results_dir):

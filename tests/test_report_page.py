@@ -5,9 +5,9 @@ import os
 import shutil
 
 import pytest
-from fabricated import failed, grid, make_record, write
+from fabricated import failed, grid, make_record, write, write_added
 
-from sam_bench.results import store
+from sam_bench.results import added, store
 from sam_bench.results.report import report
 
 pytestmark = pytest.mark.chromium
@@ -65,6 +65,8 @@ def address(tmp_path_factory):
     records.append(make_record(dataset="a_data_set_with_a_long_name", model="and_a_model_with_another"))
     for record in records:
         write(folder, record)
+    for record, kind in itertools.product(records[:24:2], added.KINDS):  # bbbp: erm, sam, looksam
+        write_added(folder, record, kind)
     loaded = store.load(folder, [record["run_id"] for record in records])
     return report({"fabricated": loaded}, folder / "report.html").as_uri()
 
@@ -120,10 +122,10 @@ def test_filtering_results(visit):
     page = visit()
     page.fill("#filter-results", "esol LOOK")
     assert page.locator("#results tbody tr:visible").count() == 1
-    assert page.inner_text("#filter-results-count") == "1 of 17 rows"
+    assert page.inner_text("#filter-results-count") == "1 of 20 rows"
     assert page.locator("#results table:visible").count() == 1
     page.fill("#filter-results", "")
-    assert page.locator("#results tbody tr:visible").count() == 17
+    assert page.locator("#results tbody tr:visible").count() == 20
 
 
 def test_filtering_sorting_and_paging_runs(visit):
@@ -188,6 +190,22 @@ def test_charts_follow_the_choices(visit):
     assert page.locator("#chart-curves .mark").count() == 3
 
 
+def test_sharpness_is_drawn_where_it_was_measured(visit):
+    page = visit()
+    assert page.locator("#sharpness-block option").all_inner_texts() == ["bbbp / grover / adam"]
+    assert page.locator("#sharpness-gap .mark").count() == 12
+    assert page.locator("#sharpness-traces .mark").count() == 3
+    assert page.locator("#sharpness-planes figure").count() == 3
+    page.select_option("#sharpness-measure", "trace")
+    assert "Hessian trace" in page.get_attribute("#sharpness-gap svg", "aria-label")
+    page.select_option("#sharpness-trace", "cos_g")
+    assert "cosine of g and the last g" in page.get_attribute("#sharpness-traces svg", "aria-label")
+    page.locator("#sharpness-gap .mark").last.focus()
+    assert page.inner_text("#sharpness .point").startswith("looksam, seed 6: Hessian trace")
+    assert "Point at a mark" in page.inner_text("#chart-point")
+    assert "training loss" in page.get_attribute("#sharpness-planes svg", "aria-label")
+
+
 def test_marks_say_their_numbers_when_reached_by_keyboard(visit):
     page = visit()
     page.locator("#chart-arms input").last.focus()
@@ -200,7 +218,7 @@ def test_marks_say_their_numbers_when_reached_by_keyboard(visit):
 def test_everything_that_can_be_clicked_is_reached_by_tab(visit):
     page = visit()
     reached = set()
-    for _ in range(200):
+    for _ in range(300):
         page.keyboard.press("Tab")
         reached.add(page.evaluate("document.activeElement.id || document.activeElement.tagName"))
         if page.evaluate("document.activeElement === document.body"):
@@ -210,6 +228,7 @@ def test_everything_that_can_be_clicked_is_reached_by_tab(visit):
         "filter-results",
         "chart-block",
         "chart-clock",
+        "sharpness-measure",
         "filter-runs",
         "filter-status",
         "more-runs",
@@ -255,7 +274,7 @@ def test_a_phone_scrolls_tables_not_the_page(visit):
 
 def test_without_scripts_tables_warnings_and_commands_remain(visit):
     page = visit(java_script_enabled=False)
-    assert page.locator("#results tbody tr:visible").count() == 17
+    assert page.locator("#results tbody tr:visible").count() == 20
     assert page.locator(".warnings li.fail:visible").count() >= 1
     assert page.locator("#reproduce pre").is_visible()
     assert page.locator("#charts").is_hidden()

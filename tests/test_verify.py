@@ -101,18 +101,32 @@ def test_the_base_arm_may_have_an_arm_with_a_larger_budget(results_dir):
     assert verify(stored(results_dir, records)) == []
 
 
+def test_more_variants_than_the_base_arm_are_a_warning(results_dir):
+    records = grid(("erm", "sam"), seeds=range(6))
+    records += [reconfigured(make_record("sam", seed), "optimizer", "rho", 0.2) for seed in range(6)]
+    (finding,) = verify(stored(results_dir, records))
+    assert (finding.check, finding.level, len(finding.runs)) == ("tuning", "warn", 12)
+    assert "sam x 2" in finding.message
+
+
 def test_weak_evidence_is_a_warning(results_dir):
     records = grid(("erm", "sam"), seeds=range(2))
     records[0]["data"]["verified"] = False
     records[1]["short"] = True
     records[2]["provenance"] |= {"dirty": True, "commit": "f" * 40, "versions": {"torch": "2.0", "python": "3.12.0"}}
     records[3]["provenance"]["hardware"] = {"device": "cuda", "name": "a GPU", "threads": 1}
-    findings = verify(stored(results_dir, records))
+    records = stored(results_dir, records)
+    findings = verify(records)
     assert checks(findings, "fail") == set()
-    assert checks(findings, "warn") == {"data", "short", "seeds", "commit", "versions", "hardware"}
+    assert checks(findings, "warn") == {"data", "short", "seeds", "commit", "versions", "hardware", "timings"}
     text = describe(findings)
     assert "versions of torch" in text
     assert "a GPU (cuda, 1 threads) x 1" in text
+    lines = {line.split()[0]: line for line in table(records).splitlines()}
+    assert "¶" not in lines["erm"]
+    assert "¶" in lines["sam"]
+    assert "~" in lines["sam"]
+    assert "¶ made from another commit" in table(records)
 
 
 def test_failed_cells_come_first(results_dir):

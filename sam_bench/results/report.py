@@ -8,10 +8,11 @@ from string import Template
 
 from sam_bench.results import report_data
 from sam_bench.results.arms import Block, blocks
+from sam_bench.results.doubts import Finding
 from sam_bench.results.record import advice, atomic_write
 from sam_bench.results.render import html_tables
 from sam_bench.results.tables import sections
-from sam_bench.results.verify import Finding, verify
+from sam_bench.results.verify import verify
 
 ASSETS = Path(__file__).with_name("assets")
 SHOWN = 12  # runs named in a warning

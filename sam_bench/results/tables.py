@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from sam_bench.errors import UsageError, did_you_mean
 from sam_bench.results import sharpness
 from sam_bench.results.arms import COSTS, Arm, Block, blocks
+from sam_bench.results.doubts import disturbed, mixed_code
 from sam_bench.results.render import RENDERERS, Cell, Section
 from sam_bench.results.stats import (
     ENOUGH_SEEDS,
@@ -17,7 +18,7 @@ from sam_bench.results.stats import (
     pairs_needed,
     ranks,
 )
-from sam_bench.results.verify import disturbed, unfair
+from sam_bench.results.verify import unfair
 
 FORMATS = (*RENDERERS, "csv")
 PERCENT = {"accuracy"}
@@ -25,7 +26,8 @@ MARKS = {
     "†": "short run (train.max_steps): not a result of the experiment",
     "‡": "data that could not be verified: not a result on the published data set",
     "§": "not a fair comparison: data, split, budget, schedule or tuning differ from erm's (see sam-bench verify)",
-    "~": "timings disturbed by other work on the machine: they differ between runs, or exceed what the passes allow",
+    "¶": "made from another commit than erm's, or from changed code",
+    "~": "timings that cannot be compared: other hardware, or other work on the machine (see sam-bench verify)",
     "✗": "failed runs, with their number; they are not in the mean",
 }
 
@@ -70,7 +72,7 @@ def score_cell(arm: Arm, scale: float, digits: int) -> Cell:
     fair = not unfair(arm)
     passes = fair and arm.versus is not None and arm.versus.significant
     marks = ("*" if passes else "") + ("†" if arm.short else "") + ("‡" if arm.unverified else "")
-    marks += "" if fair else "§"
+    marks += ("" if fair else "§") + ("¶" if mixed_code(arm) else "")
     marks += f" ✗{len(arm.failed)}" if arm.failed else ""
     spread = f" ± {number(score.std * scale, digits)}" if score.n > 1 else ""
     text = f"{number(score.mean * scale, digits)}{spread} ({score.n})" if score.n else "n/a (0)"
@@ -165,7 +167,8 @@ def _explain(arms: Sequence[Arm], family: int) -> list[str]:
             f"{family} comparisons in this table: below {needed} pairs no difference reaches p < 0.05 after Holm."
         )
     used = {"†": any(a.short for a in arms), "‡": any(a.unverified for a in arms)}
-    used |= {"§": any(unfair(a) for a in arms), "~": any(disturbed(a) for a in arms)}
+    used |= {"§": any(unfair(a) for a in arms), "¶": any(mixed_code(a) for a in arms)}
+    used |= {"~": any(disturbed(a) for a in arms)}
     used |= {"✗": any(a.failed for a in arms)}
     return lines + [f"{mark} {MARKS[mark]}." for mark, present in used.items() if present]
 
@@ -251,6 +254,7 @@ def _raw(block: Block, arm: Arm, measured: Sequence[Mapping]) -> dict:
     row["minimum_detectable_difference"] = minimum_detectable_difference(versus.std, versus.n) if versus else ""
     row |= {"relative_throughput": arm.relative_throughput, "timings_disturbed": disturbed(arm)}
     row |= {name: arm.cost(name) for name in COSTS}
+    row["mixed_code"] = mixed_code(arm)
     row["unfair"] = "; ".join(f"{check}: {message}" for check, message in unfair(arm))
     row |= {"short": arm.short, "verified": not arm.unverified, "seeds": " ".join(str(s) for s, _ in arm.scores)}
     row |= {"published": first.value if first else "", "published_spread": first.spread if first else ""}

@@ -3,29 +3,15 @@
 A finding of level `fail` says that a number must not be used as it stands; `warn` that it is weaker than it looks.
 """
 
-import json
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from sam_bench.errors import UsageError
 from sam_bench.results.arms import BASE_ARM, Arm, Block, blocks
+from sam_bench.results.doubts import Finding, doubts, names_of
 from sam_bench.results.record import damaged_files, run_id
-from sam_bench.results.stats import ENOUGH_SEEDS, summary
 from sam_bench.results.store import curve
-
-DISTURBED = 0.25  # relative: other work on the machine, not the method, makes timings differ by so much
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One thing that is wrong: which check, how bad, in words, and the runs that it concerns."""
-
-    check: str
-    level: str
-    message: str
-    runs: tuple[str, ...]
 
 
 def verify(records: Sequence[Mapping], found: Sequence[Block] | None = None) -> list[Finding]:
@@ -37,8 +23,7 @@ def verify(records: Sequence[Mapping], found: Sequence[Block] | None = None) -> 
     found = blocks(records) if found is None else found
     runs = [record for record in records if record["status"] == "finished"]
     findings = [finding for record in records for finding in _whole(record)]
-    findings += [*fairness(found), *_unverified(runs), *_short(runs), *_few_seeds(found), *_code(runs)]
-    findings += [*_hardware(found), *_timings(found)]
+    findings += [*fairness(found), *doubts(found, runs)]
     return sorted(findings, key=lambda finding: finding.level != "fail")
 
 
@@ -58,7 +43,7 @@ def fairness(found: Sequence[Block]) -> list[Finding]:
     A base arm with another budget than the first one is there to differ, and not judged.
     """
     return [
-        Finding(check, "fail", f"{block.title}: {arm.name} and {arm.base.name} {message}", _names(arm.runs))
+        Finding(check, "fail", f"{block.title}: {arm.name} and {arm.base.name} {message}", names_of(arm.runs))
         for block in found
         for arm in block.arms
         for check, message in unfair(arm)
@@ -171,102 +156,6 @@ def _against_curve(record: Mapping, rows: Sequence[Mapping]) -> Iterable[str]:
         yield f"its {name} is {stated:.6g}, not the best of the curve ({best:.6g})"
     elif values.get(record.get("best_epoch")) != best:
         yield f"its best epoch ({record.get('best_epoch')}) is not that of its best {name}"
-
-
-def _unverified(runs: Sequence[Mapping]) -> Iterable[Finding]:
-    runs = [run for run in runs if not run["data"]["verified"]]
-    for dataset in sorted({str(run["labels"]["dataset"]) for run in runs}):
-        names = _names(run for run in runs if str(run["labels"]["dataset"]) == dataset)
-        yield Finding("data", "warn", f"{dataset}: {_count(names)} used data whose checksum nobody published", names)
-
-
-def _short(runs: Sequence[Mapping]) -> Iterable[Finding]:
-    names = _names(run for run in runs if run.get("short"))
-    if names:
-        yield Finding("short", "warn", f"{_count(names)} cut short by train.max_steps", names)
-
-
-def _few_seeds(found: Sequence[Block]) -> Iterable[Finding]:
-    for block in found:
-        few = [arm for arm in block.arms if arm.versus is not None and arm.versus.too_few]
-        if few:
-            least = min(arm.versus.n for arm in few)
-            message = f"{block.title}: too few seeds ({least}) for {', '.join(arm.name for arm in few)}; "
-            message += f"{ENOUGH_SEEDS} are needed"
-            yield Finding("seeds", "warn", message, tuple(name for arm in few for name in _names(arm.runs)))
-        unpaired = [arm for arm in block.arms if arm.base and arm.runs and arm.scores.keys() != arm.base.scores.keys()]
-        if unpaired:
-            message = f"{block.title}: only common seeds are compared, {', '.join(arm.name for arm in unpaired)} and "
-            message += f"{unpaired[0].base.name} do not have the same"
-            yield Finding("seeds", "warn", message, tuple(name for arm in unpaired for name in _names(arm.runs)))
-
-
-def _code(runs: Sequence[Mapping]) -> Iterable[Finding]:
-    dirty = _names(run for run in runs if run["provenance"].get("dirty"))
-    if dirty:
-        yield Finding("commit", "warn", f"{_count(dirty)} made from changed code (dirty commit)", dirty)
-    commits = _kinds(runs, lambda run: str(run["provenance"].get("commit"))[:10])
-    if len(commits) > 1:
-        yield Finding("commit", "warn", f"runs come from {len(commits)} commits: {_listed(commits)}", _names(runs))
-    versions = _kinds(runs, lambda run: json.dumps(run["provenance"].get("versions"), sort_keys=True))
-    if len(versions) > 1:
-        seen = [json.loads(version) or {} for version in versions]
-        keys = sorted(key for key in set().union(*seen) if len({version.get(key) for version in seen}) > 1)
-        yield Finding("versions", "warn", f"runs were made with different versions of {', '.join(keys)}", _names(runs))
-
-
-def _hardware(found: Sequence[Block]) -> Iterable[Finding]:
-    for block in found:
-        runs = [run for arm in block.arms for run in arm.runs]
-        kinds = _kinds(runs, lambda run: _machine(run["provenance"].get("hardware", {})))
-        if len(kinds) > 1:
-            message = f"{block.title}: timings come from {len(kinds)} kinds of hardware: {_listed(kinds)}"
-            yield Finding("hardware", "warn", message, _names(runs))
-
-
-def disturbed(arm: Arm) -> str:
-    """Why an arm's timings cannot be trusted, "" where nothing speaks against them."""
-    speeds = summary([run["throughput"] for run in arm.runs if run.get("throughput")])
-    if speeds.n > 1 and speeds.std > DISTURBED * speeds.mean:
-        return f"its runs differ in throughput by {100 * speeds.std / speeds.mean:.0f} % (standard deviation)"
-    if arm.base is not None:
-        passes = arm.cost("grad_evals_per_step") / arm.base.cost("grad_evals_per_step")
-        if arm.relative_throughput * passes > 1 + DISTURBED:
-            return f"{arm.relative_throughput:.2f} times {arm.base.name}'s speed is more than {passes:.2f} passes allow"
-    return ""
-
-
-def _timings(found: Sequence[Block]) -> Iterable[Finding]:
-    for block in found:
-        for arm in block.arms:
-            reason = disturbed(arm) if arm.runs else ""
-            if reason:
-                message = f"{block.title}: the timings of {arm.name} or its base arm were disturbed: {reason}"
-                yield Finding("timings", "warn", message, _names(arm.runs))
-
-
-def _machine(hardware: Mapping) -> str:
-    return f"{hardware.get('name')} ({hardware.get('device')}, {hardware.get('threads')} threads)"
-
-
-def _kinds(runs: Iterable[Mapping], key: Callable[[Mapping], str]) -> dict[str, int]:
-    """How often each value of `key` occurs, the most frequent first."""
-    counts: dict[str, int] = {}
-    for run in runs:
-        counts[key(run)] = counts.get(key(run), 0) + 1
-    return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
-
-
-def _listed(kinds: Mapping[str, int]) -> str:
-    return ", ".join(f"{name} x {count}" for name, count in kinds.items())
-
-
-def _count(names: Sequence[str]) -> str:
-    return "1 run" if len(names) == 1 else f"{len(names)} runs"
-
-
-def _names(runs: Iterable[Mapping]) -> tuple[str, ...]:
-    return tuple(run["run_id"] for run in runs)
 
 
 def _seeds(run: Mapping) -> tuple:

@@ -1,0 +1,155 @@
+"""What makes an experiment's numbers weaker than they look: findings of level `warn`, and the marks of tables."""
+
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from sam_bench.results.arms import BASE_ARM, Arm, Block
+from sam_bench.results.stats import ENOUGH_SEEDS, summary
+
+DISTURBED = 0.25  # relative: other work on the machine, not the method, makes timings differ by so much
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that is wrong: which check, how bad, in words, and the runs that it concerns."""
+
+    check: str
+    level: str
+    message: str
+    runs: tuple[str, ...]
+
+
+def doubts(found: Sequence[Block], runs: Sequence[Mapping]) -> list[Finding]:
+    """All of them about these blocks and their finished runs."""
+    about_runs = [*_unverified(runs), *_short(runs), *_code(runs)]
+    return [*about_runs, *_variants(found), *_few_seeds(found), *_hardware(found), *_timings(found)]
+
+
+def _unverified(runs: Sequence[Mapping]) -> Iterable[Finding]:
+    runs = [run for run in runs if not run["data"]["verified"]]
+    for dataset in sorted({str(run["labels"]["dataset"]) for run in runs}):
+        names = names_of(run for run in runs if str(run["labels"]["dataset"]) == dataset)
+        yield Finding("data", "warn", f"{dataset}: {_count(names)} used data whose checksum nobody published", names)
+
+
+def _short(runs: Sequence[Mapping]) -> Iterable[Finding]:
+    names = names_of(run for run in runs if run.get("short"))
+    if names:
+        yield Finding("short", "warn", f"{_count(names)} cut short by train.max_steps", names)
+
+
+def _variants(found: Sequence[Block]) -> Iterable[Finding]:
+    """Methods with more variants than their base arm: to take the best of them is tuning on the test split."""
+    for block in found:
+        counts = _kinds([arm.labels for arm in block.arms], lambda labels: str(labels["optimizer"]))
+        several = {name: count for name, count in counts.items() if count > counts.get(BASE_ARM, count)}
+        if several:
+            message = f"{block.title}: more variants than of {BASE_ARM} ({counts[BASE_ARM]}): {_listed(several)}; "
+            message += "the best of them, chosen here, would be tuned on the test split"
+            runs = [run for arm in block.arms if arm.labels["optimizer"] in several for run in arm.runs]
+            yield Finding("tuning", "warn", message, names_of(runs))
+
+
+def _few_seeds(found: Sequence[Block]) -> Iterable[Finding]:
+    for block in found:
+        few = [arm for arm in block.arms if arm.versus is not None and arm.versus.too_few]
+        if few:
+            least = min(arm.versus.n for arm in few)
+            message = f"{block.title}: too few seeds ({least}) for {', '.join(arm.name for arm in few)}; "
+            message += f"{ENOUGH_SEEDS} are needed"
+            yield Finding("seeds", "warn", message, tuple(name for arm in few for name in names_of(arm.runs)))
+        unpaired = [arm for arm in block.arms if arm.base and arm.runs and arm.scores.keys() != arm.base.scores.keys()]
+        if unpaired:
+            message = f"{block.title}: only common seeds are compared, {', '.join(arm.name for arm in unpaired)} and "
+            message += f"{unpaired[0].base.name} do not have the same"
+            yield Finding("seeds", "warn", message, tuple(name for arm in unpaired for name in names_of(arm.runs)))
+
+
+def _code(runs: Sequence[Mapping]) -> Iterable[Finding]:
+    dirty = names_of(run for run in runs if run["provenance"].get("dirty"))
+    if dirty:
+        yield Finding("commit", "warn", f"{_count(dirty)} made from changed code (dirty commit)", dirty)
+    commits = _kinds(runs, _commit)
+    if len(commits) > 1:
+        yield Finding("commit", "warn", f"runs come from {len(commits)} commits: {_listed(commits)}", names_of(runs))
+    versions = _kinds(runs, lambda run: json.dumps(run["provenance"].get("versions"), sort_keys=True))
+    if len(versions) > 1:
+        seen = [json.loads(version) or {} for version in versions]
+        keys = sorted(key for key in set().union(*seen) if len({version.get(key) for version in seen}) > 1)
+        yield Finding(
+            "versions", "warn", f"runs were made with different versions of {', '.join(keys)}", names_of(runs)
+        )
+
+
+def _hardware(found: Sequence[Block]) -> Iterable[Finding]:
+    for block in found:
+        runs = [run for arm in block.arms for run in arm.runs]
+        kinds = _kinds(runs, lambda run: _machine(run["provenance"].get("hardware", {})))
+        if len(kinds) > 1:
+            message = f"{block.title}: timings come from {len(kinds)} kinds of hardware: {_listed(kinds)}"
+            yield Finding("hardware", "warn", message, names_of(runs))
+
+
+def disturbed(arm: Arm) -> str:
+    """Why an arm's timings cannot be trusted or compared, "" where nothing speaks against them."""
+    machines = _kinds(_compared(arm), lambda run: _machine(run["provenance"].get("hardware", {})))
+    if len(machines) > 1:
+        return f"they come from {len(machines)} kinds of hardware"
+    speeds = summary([run["throughput"] for run in arm.runs if run.get("throughput")])
+    if speeds.n > 1 and speeds.std > DISTURBED * speeds.mean:
+        return f"its runs differ in throughput by {100 * speeds.std / speeds.mean:.0f} % (standard deviation)"
+    if arm.base is not None:
+        passes = arm.cost("grad_evals_per_step") / arm.base.cost("grad_evals_per_step")
+        if arm.relative_throughput * passes > 1 + DISTURBED:
+            return f"{arm.relative_throughput:.2f} times {arm.base.name}'s speed is more than {passes:.2f} passes allow"
+    return ""
+
+
+def mixed_code(arm: Arm) -> bool:
+    """Whether an arm and its base arm were made from different commits, or from changed code."""
+    runs = _compared(arm)
+    return any(run["provenance"].get("dirty") for run in runs) or len(_kinds(runs, _commit)) > 1
+
+
+def _compared(arm: Arm) -> list[Mapping]:
+    """The runs of an arm and of the base arm that it is compared to."""
+    return [*arm.runs, *(arm.base.runs if arm.base is not None else ())]
+
+
+def _commit(run: Mapping) -> str:
+    return str(run["provenance"].get("commit"))[:10]
+
+
+def _timings(found: Sequence[Block]) -> Iterable[Finding]:
+    for block in found:
+        for arm in block.arms:
+            reason = disturbed(arm) if arm.runs else ""
+            if reason:
+                message = f"{block.title}: the timings of {arm.name} or its base arm cannot be compared: {reason}"
+                yield Finding("timings", "warn", message, names_of(arm.runs))
+
+
+def _machine(hardware: Mapping) -> str:
+    return f"{hardware.get('name')} ({hardware.get('device')}, {hardware.get('threads')} threads)"
+
+
+def _kinds(runs: Iterable[Mapping], key: Callable[[Mapping], str]) -> dict[str, int]:
+    """How often each value of `key` occurs, the most frequent first."""
+    counts: dict[str, int] = {}
+    for run in runs:
+        counts[key(run)] = counts.get(key(run), 0) + 1
+    return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
+
+
+def _listed(kinds: Mapping[str, int]) -> str:
+    return ", ".join(f"{name} x {count}" for name, count in kinds.items())
+
+
+def _count(names: Sequence[str]) -> str:
+    return "1 run" if len(names) == 1 else f"{len(names)} runs"
+
+
+def names_of(runs: Iterable[Mapping]) -> tuple[str, ...]:
+    """The run ids."""
+    return tuple(run["run_id"] for run in runs)
