@@ -224,7 +224,7 @@ def loop(name: str, model: nn.Module, task: Task, args: argparse.Namespace, devi
             method.step(partial(_closure, model, task, batch, autocast))
 
     arms = {"bare step": bare, "augmentation": augment, "step through ERM": mechanism,
-            "whole loop": partial(_whole, model, base, task, args, device)}  # fmt: skip
+            "whole loop": partial(whole_loop, model, base, task, args, device)}  # fmt: skip
     seconds = interleave(arms, args, device)
     rest = [whole - alone for whole, alone in zip(seconds["whole loop"], seconds["augmentation"], strict=True)]
     seconds["whole loop less augmentation"] = rest
@@ -244,8 +244,8 @@ def _closure(model: nn.Module, task: Task, batch, autocast: Callable) -> torch.T
     return losses.detach()
 
 
-def _whole(model: nn.Module, base: torch.optim.Optimizer, task: Task, args: argparse.Namespace,
-           device: torch.device) -> float:  # fmt: skip
+def whole_loop(model: nn.Module, base: torch.optim.Optimizer | str, task: Task, args: argparse.Namespace,
+               device: torch.device) -> float:  # fmt: skip
     """One epoch of a run: the seconds of its training clock, which stands still for the look at the valid split."""
     options = Options(
         epochs=1, max_steps=None, budget="epochs", seconds=None, batch_size=args.batch_size, eval_batch_size=2,

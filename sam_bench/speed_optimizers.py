@@ -130,11 +130,15 @@ def _drive_ours(arm: Arm) -> None:
     arm.optimizer.step(arm.closure, samples=arm.samples)
 
 
+def fitting(steps: int) -> dict[str, dict]:
+    """Options of methods for turns of `steps` steps: windows as long, and a length at which the loss stays finite."""
+    return {"vsam": {"K": steps, "M": max(1, steps // 2)}, "extrapolated_sgd": {"rho": 1e-4}}
+
+
 def build_arms(args: argparse.Namespace, workload: Workload) -> dict[str, Arm]:
     """The bare base, our methods and, if asked for, theirs."""
     total = args.steps * (args.repeats + 10)
-    # windows as long as a turn; and a length at which a fresh model's loss stays finite
-    own = {"vsam": {"K": args.steps, "M": max(1, args.steps // 2)}, "extrapolated_sgd": {"rho": 1e-4}}
+    own = fitting(args.steps)
 
     def ours(name: str) -> Callable[[nn.Module], SharpnessAware]:
         return lambda model: create_optimizer(
