@@ -22,7 +22,7 @@ EPOCHS = 15
 accelerator = Accelerator(cpu=True)  # without cpu=True it takes the GPU that it finds
 model = nn.Sequential(nn.Linear(64, 64), nn.BatchNorm1d(64), nn.ReLU(), nn.Linear(64, 10))
 model, loader = accelerator.prepare(model, loader)
-# Not prepared: Accelerate's wrapper refuses a closure under fp16. The scaler is passed on instead (None without fp16).
+# Not prepared: under fp16 Accelerate's wrapper would unscale before the closure runs. Here the scaler is passed on.
 optimizer = AESAM(
     torch.optim.Adam(model.parameters(), lr=3e-3), model, rho=0.05, total_steps=EPOCHS * len(loader),
     scaler=accelerator.scaler,

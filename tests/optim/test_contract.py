@@ -55,10 +55,11 @@ LIMITS = [
 
 
 @pytest.mark.parametrize(("name", "options", "limit"), LIMITS)
-def test_limits(name, options, limit):
+@every_base
+def test_limits(name, options, limit, base):
     model, other_model = net(), net()
-    optimizer = make(name, model, "adam", rho=0.1, **options)
-    other = make(limit, other_model, "adam", rho=0.1)
+    optimizer = make(name, model, base, rho=0.1, **options)
+    other = make(limit, other_model, base, rho=0.1)
     train(optimizer, model, 12)
     train(other, other_model, 12)
     # The stabiliser of a norm differs between the codes that LookSAM and ESAM follow, and nothing else does.
@@ -121,7 +122,7 @@ def test_vsam_takes_exactly_its_quota_in_each_window():
 
 
 @every_method
-@pytest.mark.parametrize("base", ["momentum", "adam"])
+@every_base
 def test_resume_is_a_no_op(name, base):
     """Saved after each of the first steps and continued, bit for bit the uninterrupted run."""
     model = net()
@@ -193,15 +194,19 @@ def everything(model, optimizer) -> dict:
     return frozen({"model": model.state_dict(), "base": optimizer.base.state_dict(), "memory": memory})
 
 
+MISCHIEF = [(raises, "sgd"), (nan_loss, "momentum"), (inf_gradient, "adam"), (nan_gradient, "adamw"),
+            (no_gradient, "adam")]  # fmt: skip
+
+
 @every_method
-@pytest.mark.parametrize("mischief", [raises, nan_loss, inf_gradient, nan_gradient, no_gradient])
+@pytest.mark.parametrize(("mischief", "base"), MISCHIEF)
 @pytest.mark.parametrize("at", [0, 1])
 @pytest.mark.parametrize("start", [0, 4])
-def test_a_failed_pass_moves_nothing(name, mischief, at, start):
+def test_a_failed_pass_moves_nothing(name, mischief, base, at, start):
     if name == "esam" and at == 1 and "gradient" in mischief.__name__:
         at = 2  # its second call is a forward pass alone
     model = net(norm=True)
-    optimizer = make(name, model, "adam")
+    optimizer = make(name, model, base)
     train(optimizer, model, start)
     closure = Closure(model, start, mischief, at)
     before, where = everything(model, optimizer), [p.data_ptr() for p in model.parameters()]

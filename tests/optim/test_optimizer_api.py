@@ -4,10 +4,14 @@ import copy
 import pickle
 import subprocess
 import sys
+import tomllib
+from importlib import metadata
+from pathlib import Path
 
 import pytest
 import torch
 from methods import BASES, METHODS, Closure, frozen, make, net, same, train, weights
+from packaging.requirements import Requirement
 from torch import nn
 
 import sam_bench.optim
@@ -22,6 +26,45 @@ def test_importing_the_optimizers_imports_nothing_of_the_suite():
     code = f"import sys, sam_bench.optim; print([m for m in {heavy} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+WITHOUT_THE_SUITE = """
+import importlib.machinery, sys
+
+class Finder(importlib.machinery.PathFinder):
+    @classmethod
+    def find_spec(cls, name, path=None, target=None):
+        return None if name.partition(".")[0] in sys.argv[1].split() else super().find_spec(name, path, target)
+
+sys.meta_path[sys.meta_path.index(importlib.machinery.PathFinder)] = Finder
+import torch
+from sam_bench.optim import create_optimizer
+
+for name in sys.argv[2].split():
+    model = torch.nn.Linear(4, 2)
+    optimizer = create_optimizer(name, "adamw", model, steps_per_epoch=2, total_steps=9)
+    def closure(index=None, backward=True):
+        x = torch.ones(6, 4) if index is None else torch.ones(6, 4)[index]
+        losses = model(x).square().mean(1)
+        if backward:
+            losses.mean().backward()
+        return losses
+    for _ in range(3):
+        assert optimizer.step(closure, samples=torch.arange(6)).isfinite()
+    print(name)
+"""
+
+
+def test_every_method_steps_without_the_suite():
+    """With what `pip install sam-bench` brings and none of the extras: their packages cannot be imported."""
+    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
+    extras = [Requirement(line).name for group in project["optional-dependencies"].values() for line in group]
+    provided = metadata.packages_distributions()
+    refused = [module for module, packages in provided.items() if {*packages} & {*extras} - {"sam-bench"}]
+    assert {"hydra", "rdkit", "torch_geometric", "sklearn", "omegaconf"} <= {*refused}
+    command = [sys.executable, "-c", WITHOUT_THE_SUITE, " ".join(refused), " ".join(METHODS)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.stdout.split() == METHODS, done.stderr[-2000:]
 
 
 def test_every_class_is_exported_and_has_a_yaml():
