@@ -23,6 +23,7 @@ from omegaconf.errors import OmegaConfBaseException
 from sam_bench import paths
 from sam_bench.check import check
 from sam_bench.errors import UsageError, did_you_mean
+from sam_bench.results.disk import checksum
 from sam_bench.results.record import run_id
 
 LABELS = ("dataset", "model", "base", "optimizer")
@@ -110,9 +111,26 @@ def make_cell(config: Any, choices: Mapping[str, str], overrides: Sequence[str])
     labels = {group: choices[group] for group in LABELS}
     labels |= {"seed": resolved["seed"], "split_seed": resolved["split_seed"]}
     check(resolved, labels, paths.config_dirs())
+    _know_by_content(resolved["dataset"])
     experiment = choices.get("experiment")
     experiment = None if experiment in (None, "null") else experiment
     return Cell(run_id(labels, resolved), labels, tuple(overrides), resolved, experiment)
+
+
+def _know_by_content(dataset: dict[str, Any]) -> None:
+    """A file of the user's own is known by its bytes: the same file elsewhere is the same run, a changed one is not."""
+    if "file_sha256" not in dataset or dataset["path"] is None:
+        return
+    path = Path(dataset["path"]).expanduser().absolute()
+    try:
+        actual = checksum(path)
+    except FileNotFoundError:
+        raise UsageError(f"There is no file {path}.") from None
+    except OSError as error:
+        raise UsageError(f"{path} cannot be read: {error.strerror}.") from None
+    if dataset["file_sha256"] not in (None, actual):
+        raise UsageError(f"{path} has changed: its sha256 is {actual}, not dataset.file_sha256.")
+    dataset["file_sha256"] = actual
 
 
 def _choices_of(override: Override) -> list[str]:

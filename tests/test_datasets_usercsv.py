@@ -3,7 +3,7 @@
 import pytest
 from omegaconf import OmegaConf
 
-from sam_bench import paths
+from sam_bench import paths, run
 from sam_bench.datasets import molecules, usercsv
 from sam_bench.errors import UsageError
 
@@ -78,3 +78,29 @@ def test_too_few_molecules_for_three_splits(load, tmp_path):
     (tmp_path / "two.csv").write_text("s,y\nC,1\nCC,2\n")
     with pytest.raises(UsageError, match="nothing is left"):
         load(path=str(tmp_path / "two.csv"), smiles=None)
+
+
+def test_a_run_is_known_by_the_content_of_the_file_not_by_its_place(tmp_path):
+    def cell(path, *more):
+        return run.compose_cells(["model=gine", "dataset=csv", f"dataset.path={path}", *more])[0]
+
+    here, there = tmp_path / "a.csv", tmp_path / "b.csv"
+    for file in (here, there):
+        file.write_text(ROWS)
+    first = cell(here)
+    assert cell(there).run_id == first.run_id
+    assert first.config["dataset"]["file_sha256"] == cell(there).config["dataset"]["file_sha256"] is not None
+    there.write_text(ROWS.replace("0.5", "0.6"))
+    assert cell(there).run_id != first.run_id
+    assert cell(here, "dataset.kind=binary").run_id != first.run_id
+    with pytest.raises(UsageError, match=r"b\.csv has changed"):
+        cell(there, f"dataset.file_sha256={first.config['dataset']['file_sha256']}")
+    with pytest.raises(UsageError, match="no file"):
+        cell(tmp_path / "c.csv")
+    with pytest.raises(UsageError, match="cannot be read"):
+        cell(tmp_path)
+
+
+def test_a_file_that_changes_after_the_plan_is_refused(load):
+    with pytest.raises(UsageError, match="has changed since"):
+        load(targets=["y1"], file_sha256="0" * 64)

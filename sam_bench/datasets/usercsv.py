@@ -1,5 +1,6 @@
 """A csv file of the user's own: dataset=csv dataset.path=my.csv dataset.smiles=SMILES dataset.targets=[y1,y2]."""
 
+import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,11 +14,12 @@ METRICS = {"regression": "rmse", "binary": "roc_auc"}
 
 def load(*, name: str, modality: str, kind: str, metric: str | None, split: str, fractions: Sequence[float],
          path: str | None, smiles: str | None, targets: Sequence[str] | str | None, features: str, descriptors: bool,
-         sha256: str | None, data_dir: Path, split_seed: int) -> Task:  # fmt: skip
+         sha256: str | None, file_sha256: str | None, data_dir: Path, split_seed: int) -> Task:  # fmt: skip
     """The task of the csv (or csv.gz) at `path`: `smiles` None is its first column, `targets` None all others.
 
     `metric` None is rmse for regression and roc_auc for binary. The record keeps the checksum of the data; with
-    `sha256` given, other data are refused. Raises UsageError for every kind of broken file, before featurising.
+    `sha256` given, other data are refused, with `file_sha256` another file. Raises UsageError for every kind of broken
+    file, before featurising.
     """
     if not path:
         raise UsageError(
@@ -32,6 +34,8 @@ def load(*, name: str, modality: str, kind: str, metric: str | None, split: str,
     if smiles is not None and smiles in (columns or ()):
         raise UsageError(f"dataset.targets holds {smiles!r}, the column of the SMILES.")
     rows = table.read(Path(path).expanduser().absolute(), smiles, columns, kind)
+    if file_sha256 is not None and hashlib.sha256(rows.path.read_bytes()).hexdigest() != file_sha256:
+        raise UsageError(f"{rows.path} has changed since the run was planned. Give the same command again.")
     actual = rows.sha256()
     if sha256 is not None and actual != sha256:
         raise UsageError(f"{rows.path} holds other data than dataset.sha256 says: its sha256 is {actual}.")

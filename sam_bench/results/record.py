@@ -32,7 +32,7 @@ REQUIRED_FINISHED = ("metric", "metrics", "grad_evals", "sam_fraction", "train_s
 # What may differ between two runs that are the same run: where it ran and how it was watched, not what was computed.
 WHERE = {"paths", "data_dir", "results_dir", "device", "devices", "jobs", "hydra", "launcher"}
 WATCHED = {"logger", "experiment"}
-UNIMPORTANT_WITHIN = {"train": re.compile("checkpoint_.*"), "dataset": re.compile("urls?|licence|unpacked")}
+UNIMPORTANT_WITHIN = {"train": re.compile("checkpoint_.*"), "dataset": re.compile("urls?|licence|unpacked|path")}
 FILES = ("best.pt", "curve.csv")  # beside record.json, which holds their checksums
 HEARTBEAT_EVERY = 1.0  # seconds
 RENEW_EVERY = 10.0  # seconds
