@@ -45,7 +45,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--traceback", action="store_true", help="show the traceback of an error")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     registers = (_register_run, _register_sweep, _register_results, _register_sharpness)
-    for register in (*registers, _register_data, _register_speed):
+    for register in (*registers, _register_data, _register_speed, _register_references):
         register(commands)
     return parser
 
@@ -167,6 +167,17 @@ def _register_speed(commands) -> None:
     speed.add_argument("what", choices=("optimizers", "molecules", "images"))
     speed.add_argument("arguments", nargs=argparse.REMAINDER)
     speed.set_defaults(call="tools.speed")
+
+
+def _register_references(commands) -> None:
+    references = commands.add_parser(
+        "references", help="random forest and ridge on Morgan fingerprints, on the splits of an experiment",
+        description="Fits both on the molecules, splits and metric of each cell and prints them beside the finished "
+        "runs. Ridge's penalty is chosen by the valid split; nothing is stored.",
+    )  # fmt: skip
+    _add_experiment(references)
+    references.add_argument("--jobs", type=int, help="cores of the random forest (default: 1)")
+    references.set_defaults(call="tools.references")
 
 
 def _dispatch(arguments: argparse.Namespace) -> int:

@@ -29,6 +29,7 @@ class Molecules:
     """Packed molecules as a source of batches; molecules are not augmented."""
 
     packed: PackedMolecules
+    smiles: tuple[str, ...]
 
     def __len__(self) -> int:
         return len(self.packed)
@@ -39,7 +40,7 @@ class Molecules:
 
     def to(self, device: torch.device | str) -> "Molecules":
         """The same molecules on `device`."""
-        return Molecules(self.packed.to(device))
+        return Molecules(self.packed.to(device), self.smiles)
 
 
 def assemble(table: Table, *, name: str, modality: str, kind: str, metric: str, split: str,
@@ -69,8 +70,9 @@ def assemble(table: Table, *, name: str, modality: str, kind: str, metric: str, 
         notes += one_class(targets, splits, table.target_names)
     return Task(
         name=name, modality=modality, kind=kind, num_outputs=targets.shape[1], metric=metric,
-        inputs=dict(packed.inputs), source=Molecules(packed), targets=targets, splits=splits,
-        data_sha256=table.sha256(), verified=verified, notes=tuple(notes), target_names=table.target_names,
+        inputs=dict(packed.inputs), source=Molecules(packed, tuple(table.smiles[i] for i in keep)),
+        targets=targets, splits=splits, verified=verified, data_sha256=table.sha256(),
+        notes=tuple(notes), target_names=table.target_names,
         evaluate=evaluate,
     )  # fmt: skip
 

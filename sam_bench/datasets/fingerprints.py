@@ -1,0 +1,17 @@
+"""Morgan fingerprints: which neighbourhoods a molecule has, and how often (Rogers and Hahn 2010)."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from rdkit import Chem
+from rdkit.Chem import rdFingerprintGenerator
+
+
+def morgan(smiles: Sequence[str], radius: int = 2, bits: int = 2048) -> np.ndarray:
+    """Counts of the neighbourhoods up to `radius` bonds, folded into `bits` columns: (n, bits) float32.
+
+    The SMILES must be such as RDKit can parse.
+    """
+    generator = rdFingerprintGenerator.GetMorganGenerator(radius=radius, fpSize=bits)
+    rows = [generator.GetCountFingerprintAsNumPy(Chem.MolFromSmiles(text)) for text in smiles]
+    return np.array(rows, dtype=np.float32).reshape(len(smiles), bits)
