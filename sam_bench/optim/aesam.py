@@ -8,7 +8,7 @@ from torch.optim import Optimizer
 
 from sam_bench.optim.sam import SAM
 from sam_bench.optim.sharpness import Common
-from sam_bench.optim.when import LargeGradient
+from sam_bench.optim.when import Always, LargeGradient
 
 
 class AESAM(SAM):
@@ -30,6 +30,6 @@ class AESAM(SAM):
         self, base: Optimizer, model: nn.Module, *, rho: float = 0.05, delta: float = 0.9, lambda_1: float = -1.0,
         lambda_2: float = 1.0, mu_0: float = 0.0, sigma2_0: float = math.exp(-10), **common: Unpack[Common],
     ):  # fmt: skip
-        super().__init__(base, model, rho=rho, **common)
+        super().__init__(base, model, rho=rho, when=Always(), **common)
         total = self.needs("total_steps", "over which its threshold goes from lambda_2 to lambda_1")
         self.when = LargeGradient(total, delta, lambda_1, lambda_2, mu_0, sigma2_0)

@@ -11,6 +11,7 @@ from sam_bench.optim.oracle import Oracle
 from sam_bench.optim.sam import SAM
 from sam_bench.optim.sharpness import TINY, Common
 from sam_bench.optim.vector import Vector
+from sam_bench.optim.when import Always
 
 RAMP_EPOCHS = 30
 
@@ -38,7 +39,7 @@ class AUSAM(SAM):
         self, base: Optimizer, model: nn.Module, *, rho: float = 0.05, alpha: float = 0.5, f_min: float = 0.1,
         f_max: float = 0.5, **common: Unpack[Common],
     ):  # fmt: skip
-        super().__init__(base, model, rho=rho, **common)
+        super().__init__(base, model, rho=rho, when=Always(), **common)
         if self.m_sharpness is not None:
             raise ValueError("AUSAM chooses the samples itself: leave m_sharpness out")
         if not (0 < alpha <= 1 and 0 < f_min <= f_max):

@@ -11,6 +11,7 @@ from sam_bench.optim import distributed
 from sam_bench.optim.sam import SAM
 from sam_bench.optim.sharpness import TINY, Common
 from sam_bench.optim.vector import Vector, safe
+from sam_bench.optim.when import Always
 
 WARM_UP_EPOCHS = 3
 REUSES = 6  # after so many reuses of v come plain steps
@@ -42,7 +43,7 @@ class VSAM(SAM):
         self, base: Optimizer, model: nn.Module, *, rho: float = 0.05, K: int = 50, M: int = 5, p_max: float = 0.8,
         last: int = 10, a1: float = 0.13, a2: float = 0.13, beta: float = 0.7, **common: Unpack[Common],
     ):  # fmt: skip
-        super().__init__(base, model, rho=rho, **common)
+        super().__init__(base, model, rho=rho, when=Always(), **common)
         if M < 1 or K < 2 * M:
             raise ValueError(f"a block needs two values: K must be at least 2*M, got K={K}, M={M}")
         if not 1 <= p_max * K <= K:

@@ -7,7 +7,7 @@ import torch
 from methods import BASES, EPOCH, METHODS, NEUTRAL, TOTAL, Closure, frozen, has_option, make, net, same, train, weights
 from torch import nn
 
-from sam_bench.optim import SAM, create_optimizer
+from sam_bench.optim import SAM, SharpnessAware, create_optimizer
 
 every_method = pytest.mark.parametrize("name", METHODS)
 every_base = pytest.mark.parametrize("base", BASES)
@@ -222,6 +222,27 @@ def test_a_failed_pass_moves_nothing(name, mischief, base, at, start):
     assert same(everything(model, optimizer), before)
     assert optimizer.memory["skipped"] == (not failed)
     assert [p.data_ptr() for p in model.parameters()] == where
+
+
+class Aside(SharpnessAware):
+    """A method of somebody's own, whose direction does not show its first gradient."""
+
+    vectors = ("aside",)
+
+    def direction(self, oracle):
+        self.memory["aside"] = oracle()
+        return oracle(self.to_radius(self.weights))
+
+
+@pytest.mark.parametrize("mischief", [inf_gradient, nan_gradient, nan_loss])
+def test_a_failure_that_the_direction_does_not_show_skips_the_step(mischief):
+    model = net()
+    optimizer = Aside(BASES["adam"](model.parameters()), model)
+    train(optimizer, model, 2)
+    before = everything(model, optimizer)
+    optimizer.step(Closure(model, 2, mischief))
+    assert optimizer.memory["skipped"] == 1
+    assert same(everything(model, optimizer), before)
 
 
 @every_method

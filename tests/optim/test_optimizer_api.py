@@ -16,7 +16,8 @@ from torch import nn
 
 import sam_bench.optim
 from sam_bench.errors import UsageError
-from sam_bench.optim import AESAM, ERM, ESAM, SAM, VSAM, GraphSAM, LookSAM, SharpnessAware, create_optimizer
+from sam_bench.optim import AESAM, AUSAM, ERM, ESAM, SAM, VSAM, GraphSAM, LookSAM, SharpnessAware, create_optimizer
+from sam_bench.optim.when import Always
 
 every_method = pytest.mark.parametrize("name", METHODS)
 
@@ -219,6 +220,10 @@ def test_a_missing_length_is_named_at_construction(method, name):
         (lambda base, model: VSAM(base, model, steps_per_epoch=3, K=5, M=3), "K must be at least 2\\*M"),
         (lambda base, model: VSAM(base, model, steps_per_epoch=3, p_max=1.2), "p_max"),
         (lambda base, model: ESAM(base, model, gamma=0.0), "beta and gamma"),
+        (lambda base, model: AESAM(base, model, total_steps=5, when=Always()), "'when'"),
+        (lambda base, model: VSAM(base, model, steps_per_epoch=3, when=Always()), "'when'"),
+        (lambda base, model: AUSAM(base, model, steps_per_epoch=3, when=Always()), "'when'"),
+        (lambda base, model: LookSAM(base, model, when=Always()), "'when'"),
         (lambda base, model: SAM(torch.optim.SGD(model.parameters(), lr=0.1, maximize=True), model), "negate the loss"),
     ],
 )

@@ -63,13 +63,14 @@ def test_ae_sam_follows_its_moving_statistics(name):
     delta, first, last, total = 0.8, 2.0, -1.0, 20
     options = {"delta": delta, "lambda_1": last, "lambda_2": first, "mu_0": 0.1, "sigma2_0": 0.01}
     mu, sigma2, taken = 0.1, 0.01, []
-    for t, (w, at, _d, _) in enumerate(steps(name, total, total_steps=total, rho=0.1, **options)):
+    for t, (w, at, _d, optimizer) in enumerate(steps(name, total, total_steps=total, rho=0.1, **options)):
         s = gradient(w, t).square().sum().item()
         mu = delta * mu + (1 - delta) * s
         sigma2 = delta * sigma2 + (1 - delta) * (s - mu) ** 2
         c = t / total * last + (1 - t / total) * first
         taken.append(s >= mu + c * math.sqrt(sigma2))
         assert (len(at) == 2) == taken[-1], f"step {t}"
+        assert (optimizer.memory["mu"], optimizer.memory["sigma2"]) == pytest.approx((mu, sigma2))
     assert 0 < sum(taken) < total
 
 
