@@ -74,6 +74,17 @@ def test_ae_sam_follows_its_moving_statistics(name):
     assert 0 < sum(taken) < total
 
 
+def test_ae_looksam_reuses_a_tiny_part_in_full():
+    """However short `g_v` is, what is added to `g` is `alpha * ||g||` long."""
+    seen = 0
+    for step, (w, at, d, _) in enumerate(steps("ae_looksam", 12, rho=1e-11, alpha=0.3)):
+        g = gradient(w, step)
+        if len(at) == 1 and seen:
+            assert (d - g).norm().item() == pytest.approx(0.3 * g.norm().item(), rel=1e-3)
+        seen += len(at) == 2
+    assert 0 < seen < 12
+
+
 @pytest.mark.parametrize("decay_epochs", [1, 2])
 def test_graphsam_follows_its_average(decay_epochs):
     beta, gamma, rho = 0.7, 0.5, 0.3
