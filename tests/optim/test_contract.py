@@ -150,10 +150,16 @@ def test_a_loaded_state_is_a_copy(name):
     model, other = net(), net()
     optimizer, second = make(name, model, "adam"), make(name, other, "adam")
     train(optimizer, model, 5)
-    second.load_state_dict(optimizer.state_dict())
+    state = optimizer.state_dict()
+    second.load_state_dict(state)
     kept = frozen(second.memory)
     train(optimizer, model, 3, start=5)
     optimizer.zero_grad(set_to_none=False)
+    assert same(second.memory, kept)
+    for entry in state["memory"].values():
+        for tensor in entry if isinstance(entry, list) else [entry]:
+            if isinstance(tensor, torch.Tensor):
+                tensor.zero_()
     assert same(second.memory, kept)
 
 
@@ -255,6 +261,20 @@ def test_training_goes_on_after_a_skipped_step(name):
     assert optimizer.memory["skipped"] == 3
     assert optimizer.memory["step"] == 9
     assert weights(model).isfinite().all()
+
+
+@pytest.mark.parametrize("name", [name for name in METHODS if name.startswith("graphsam")])
+@pytest.mark.parametrize("bad", range(2 * EPOCH))
+def test_an_epoch_is_counted_in_batches_and_a_skipped_one_counts(name, bad):
+    """The exact gradient is due at each epoch's first batch; where that one is skipped, at the next."""
+    model = net()
+    optimizer = make(name, model, "adam")
+    exact = {0, EPOCH, 2 * EPOCH} - {bad} | ({bad + 1} if bad % EPOCH == 0 else set())
+    for step in range(3 * EPOCH):
+        closure = Closure(model, step, nan_loss if step == bad else None)
+        optimizer.step(closure)
+        if step != bad:
+            assert (closure.calls == 2) == (step in exact), f"step {step}"
 
 
 @every_method
