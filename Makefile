@@ -1,13 +1,15 @@
-# `make help` lists the targets. Settings: PYTHON=/path/to/python3  INSTALLER=pip  NAME=<experiment>  PYTEST_ARGS=...
+# `make help` lists the targets. Settings: PYTHON=/path/to/python3  INSTALLER=pip  NAME=<experiment>  PYTEST_ARGS=...  KILLS=200  SEED=0
 .DEFAULT_GOAL := help
 SHELL := bash
 NAME ?= quickstart
+KILLS ?= 200
+SEED ?= 0
 PYTEST_ARGS ?= -n 2
 BIN := .venv/bin
 INPUTS := pyproject.toml constraints.txt scripts/setup.sh
 TABLES = $${SAM_BENCH_RESULTS:-results}/tables
 
-.PHONY: help run test lint tables figures report constraints
+.PHONY: help run test lint tables figures report constraints chaos
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -17,6 +19,9 @@ run: .venv/.bench  ## set up .venv, run the experiment NAME (quickstart) and pri
 
 test: .venv/.dev  ## set up .venv and run the tests
 	@$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+chaos: .venv/.dev  ## sweeps under kill -9, full disks and torn files, compared with one left alone
+	@$(BIN)/python scripts/chaos/chaos.py --kills $(KILLS) --seed $(SEED)
 
 lint: .venv/.dev  ## ruff, and hadolint on the Dockerfile
 	@$(BIN)/ruff check

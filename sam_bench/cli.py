@@ -202,6 +202,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except UsageError as error:
         _show(error, f"sam-bench: {error}", arguments)
         return 2
+    except BrokenPipeError:  # the reader, such as `head`, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS):
             raise

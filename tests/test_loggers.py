@@ -133,6 +133,62 @@ def test_whatever_wandb_does_a_run_loses_at_most_a_second(results_dir, tmp_path,
         process.wait()
 
 
+SLOW = """
+import time
+time.sleep(0.3)
+Settings = dict
+class Run:
+    summary = {}
+    def log(self, row, step): time.sleep(5)
+    def finish(self, exit_code=0): time.sleep(600)
+def init(**_):
+    time.sleep(0.3)
+    return Run()
+"""
+
+
+class Timed:
+    """A logger, and the seconds that a run spends in it."""
+
+    def __init__(self, logger):
+        self.logger, self.seconds = logger, 0.0
+
+    def __getattr__(self, name):
+        def call(*arguments):
+            begin = time.monotonic()
+            try:
+                return getattr(self.logger, name)(*arguments)
+            finally:
+                self.seconds += time.monotonic() - begin
+
+        return call
+
+
+@pytest.mark.parametrize("how", ["slow", "hangs", "dies"])
+def test_a_whole_run_with_a_bad_wandb_has_the_same_result_a_second_later(tmp_path, monkeypatch, how):
+    from sam_bench import run
+    from sam_bench.execute import execute
+
+    (tmp_path / "wandb.py").write_text({**HOSTILE, "slow": SLOW}[how])
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    words = ("dataset=digits", "model=fastnet_tiny", "optimizer=sam", "train.epochs=2", "train.batch_size=256")
+    records, loggers, build = [], [], run.build_logger
+    monkeypatch.setattr(run, "build_logger", lambda config: loggers.append(Timed(build(config))) or loggers[-1])
+    for name in ("none", "wandb"):
+        monkeypatch.setenv("SAM_BENCH_RESULTS", str(tmp_path / name))
+        (cell,) = run.compose_cells([*words, f"logger={name}"])
+        with warnings.catch_warnings(record=True) as told:
+            warnings.simplefilter("always")
+            records.append(execute(cell, tmp_path / name))
+    process = loggers[1].logger._process
+    process.kill()
+    process.wait()
+    assert loggers[1].seconds < 1.0 + 1.0  # a busy machine may be late in waking us
+    assert any("sam-bench wandb sync" in str(warning.message) for warning in told)
+    assert records[0]["metrics"] == records[1]["metrics"]
+    assert records[0]["files"]["best.pt"] == records[1]["files"]["best.pt"]
+
+
 def test_a_wandb_that_never_reads_is_given_up(results_dir, tmp_path, monkeypatch):
     (tmp_path / "wandb.py").write_text("import time\ntime.sleep(600)\n")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))

@@ -218,12 +218,18 @@ def test_killed_workers_lose_and_double_nothing(results_dir, tmp_path):
         assert without_files(results_dir / "runs" / done["run_id"]) == done
 
 
-def test_no_run_is_computed_twice(results_dir, tmp_path):
+def test_sixteen_writers_compute_no_run_twice_and_corrupt_none(results_dir, tmp_path):
     (results_dir).mkdir()
-    crowd = [worker(results_dir, 0.0, 12, tmp_path) for _ in range(8)]
+    crowd = [worker(results_dir, 0.0, 40, tmp_path) for _ in range(16)]
     assert [process.wait() for process in crowd] == [0] * len(crowd)
     seeds = [line.split()[0] for line in (results_dir / "log").read_text().splitlines()]
-    assert sorted(seeds, key=int) == [str(seed) for seed in range(12)]
+    assert sorted(seeds, key=int) == [str(seed) for seed in range(40)]
+    assert len(list((results_dir / "runs").iterdir())) == 40
+    for seed in range(40):
+        done = make_record(seed=seed)
+        folder = results_dir / "runs" / done["run_id"]
+        assert without_files(folder) == done
+        assert damaged_files(folder, read_record(folder)) == []
 
 
 def test_undefined_metrics_become_null_in_valid_json(results_dir):
