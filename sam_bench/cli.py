@@ -84,6 +84,11 @@ def _register_sweep(commands) -> None:
     _add_filter(sweep)
     sweep.add_argument("--jobs", type=int, help="cells at once (default: one per GPU, else one per core)")
     sweep.add_argument("--per-gpu", type=int, default=1, metavar="K", help="cells at once on each GPU (default: 1)")
+    sweep.add_argument(
+        "--launcher", default="local", metavar="NAME",
+        help="where cells run: local (default), slurm, ray, or a file of your own configs/launcher; its keys are "
+        "given as launcher.partition=gpu",
+    )  # fmt: skip
     sweep.add_argument("--retries", type=int, default=2, help="how often a killed cell is taken up again (default: 2)")
     sweep.add_argument("--retry-failed", action="store_true", help="also run the cells again that failed")
     sweep.add_argument("--dry-run", action="store_true", help="only list the cells: state, what would be run, how long")
@@ -191,10 +196,21 @@ def _advice(error: OSError) -> str:
     return "Point SAM_BENCH_RESULTS or SAM_BENCH_DATA to a folder that you may write."
 
 
+def _parse(argv: Sequence[str]) -> argparse.Namespace:
+    """Overrides may also stand after options, which argparse does not see by itself."""
+    parser = _parser()
+    arguments, rest = parser.parse_known_args(argv)
+    if rest and not (hasattr(arguments, "overrides") and all("=" in word and word[0] != "-" for word in rest)):
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    if rest:
+        arguments.overrides += rest
+    return arguments
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; 0 if all went well, 1 if a run failed, 2 for a wrong request, 130 after Ctrl-C."""
     argv = list(sys.argv[1:] if argv is None else argv)
-    arguments = _parser().parse_args(argv)
+    arguments = _parse(argv)
     if os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())  # a user's own classes, named by `_target_`, also with the installed command
     try:

@@ -224,6 +224,21 @@ def build_logger(config: Mapping):
     return _build("logger", config["logger"])
 
 
+def launcher_config(name: str, overrides: Sequence[str]) -> dict[str, Any]:
+    """configs/launcher/`name`.yaml with overrides `launcher.key=value`; raises UsageError for any that is wrong."""
+    with _composer() as compose:
+        words = [f"+launcher={name}", *overrides]
+        try:
+            return OmegaConf.to_container(compose(words).launcher, resolve=True)
+        except (HydraException, OmegaConfBaseException) as error:
+            raise _explain(compose, words, error) from None
+
+
+def build_engine(launcher: Mapping, results: Path, jobs: int | None):
+    """The engine of a sweep, at most `jobs` cells at once."""
+    return _build("launcher", launcher, results=results, jobs=jobs)
+
+
 # -- the Hydra application -----------------------------------------------------------------------------------------
 
 

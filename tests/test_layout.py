@@ -12,7 +12,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 SCRIPTS = sorted((ROOT / "scripts").rglob("*.py"))
 
 # A part -> the parts that it must not know, not even inside a function.
-SWEEPING = ("cli", "__main__", "commands", "sweep", "display", "local", "worker", "cells")
+SWEEPING = ("cli", "__main__", "commands", "sweep", "display", "local", "slurm", "ray_cluster", "worker", "cells")
 UPPER = (*SWEEPING, "run", "execute")
 FORBIDDEN = {
     "datasets": ("models", "optim", "loggers", "results", "train", "evaluate", *UPPER),
@@ -33,6 +33,8 @@ ONLY_IN = {
     "wandb": ("loggers.wandb",),
     "tensorboard": ("loggers.tensorboard",),
     "torch.utils.tensorboard": ("loggers.tensorboard",),
+    "submitit": ("slurm",),
+    "ray": ("ray_cluster",),
     "rdkit": ("datasets",),
     "ogb": ("datasets",),
     "torch_geometric": ("datasets", "models"),

@@ -20,6 +20,7 @@ from sam_bench.errors import UsageError
 from sam_bench.execute import execute
 from sam_bench.run import compose_cells
 
+pytestmark = pytest.mark.xdist_group("ranks")  # they share two processes
 REQUIRED = ("erm", "sam", "looksam", "ae_sam", "ae_looksam", "graphsam", "vsam")
 IMAGES = ("dataset=digits", "model=vit_ti", "model.depth=1", "model.width=32", "model.heads=4", "base=sgd",
           "train.batch_size=200", "train.epochs=2")  # fmt: skip

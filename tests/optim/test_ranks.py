@@ -12,6 +12,8 @@ from ranks import OWN_SAMPLES, RANKS
 
 from sam_bench.optim import SAM, distributed
 
+pytestmark = pytest.mark.xdist_group("optimizer ranks")  # they share two processes
+
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory) -> list[dict]:

@@ -1,0 +1,143 @@
+"""A sweep on a real SLURM: the records of a sweep on this machine, whatever happens to its tasks."""
+
+import getpass
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+from test_resume import assert_same_run
+
+from sam_bench.run import compose_cells
+
+pytestmark = [pytest.mark.slurm, pytest.mark.timeout(600), pytest.mark.xdist_group("slurm")]  # one node for all
+STARTER = Path(__file__).resolve().parents[2] / "shared" / "slurm-local"  # starts a SLURM of one node, as root
+LONG = ("dataset=digits", "model=fastnet_tiny", "train.epochs=12", "train.batch_size=256")
+SMALL = ("launcher.cpus=1", "launcher.memory_gb=2", "launcher.minutes=20", "--launcher", "slurm")
+
+
+@pytest.fixture(scope="module")
+def slurm(tmp_path_factory):
+    """A SLURM that answers: the one that is there, or one that is started here and stopped afterwards."""
+    if answers():
+        yield
+        return
+    if not (shutil.which("slurmctld") and STARTER.exists() and os.getuid() == 0):
+        pytest.skip("no SLURM answers here, and none can be started")
+    folder = tmp_path_factory.mktemp("slurm")
+    before = {process.pid for process in psutil.process_iter()}
+    subprocess.run([STARTER], env={**os.environ, "SLURM_DIR": str(folder)}, check=True, timeout=200,
+                   stdout=subprocess.DEVNULL)  # fmt: skip
+    try:
+        assert answers()
+        yield
+    finally:
+        for process in psutil.process_iter(["name"]):
+            if process.pid not in before and process.info["name"] in ("slurmd", "slurmctld", "munged"):
+                process.terminate()
+
+
+def answers() -> bool:
+    if not shutil.which("sinfo"):
+        return False
+    shown = subprocess.run(["sinfo", "-h", "-o", "%T"], capture_output=True, text=True, timeout=120)
+    return shown.returncode == 0 and any(state in shown.stdout for state in ("idle", "mixed", "allocated"))
+
+
+def environment(results: Path) -> dict:
+    return {**os.environ, "SAM_BENCH_RESULTS": str(results)}
+
+
+def sam_bench(results: Path, *words: str) -> subprocess.Popen:
+    return subprocess.Popen([sys.executable, "-m", "sam_bench", *words], env=environment(results), text=True,
+                            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, cwd=results.parent)  # fmt: skip
+
+
+def ended(process: subprocess.Popen) -> tuple[int, str]:
+    output, _ = process.communicate(timeout=400)
+    return process.returncode, output
+
+
+def wait_for(condition, process: subprocess.Popen, seconds: float = 200):
+    deadline = time.monotonic() + seconds
+    while not (found := condition()):
+        assert process.poll() is None, process.communicate()[0]
+        assert time.monotonic() < deadline, "nothing happened"
+        time.sleep(0.1)
+    return found
+
+
+def task_of(results: Path, number: int) -> str:
+    """The name of a task of the first array; tasks are in the order of the cells."""
+    names = sorted(path.name for path in (results / "logs" / "slurm").glob(f"*_{number}_0_log.out"))
+    return re.match(r"\d+_\d+", names[0])[0]
+
+
+def test_tasks_that_are_told_to_go_or_killed(slurm, tmp_path):
+    """One task gets the signal that SLURM sends before a time limit or a preemption, the other is cancelled."""
+    local, remote = tmp_path / "local", tmp_path / "remote"
+    grid = ["digits", *LONG[2:], "train.checkpoint_seconds=0", "optimizer=erm,looksam", "seed=0"]
+    process = sam_bench(remote, "sweep", *grid, *SMALL)
+    with sam_bench(local, "sweep", *grid, "--jobs", "1") as reference:
+        cells = [cell_of(grid, name) for name in ("erm", "looksam")]
+        told, killed = (remote / "runs" / f"{cell.run_id}.running" / "checkpoint.previous.pt" for cell in cells)
+        wait_for(told.exists, process)
+        first = task_of(remote, 0)
+        subprocess.run(["scancel", "--signal=USR2", first], check=True)
+        wait_for(lambda: state(first) == "PENDING", process)
+        subprocess.run(["scontrol", "update", f"jobid={first}", "StartTime=now"], check=True)  # not in two minutes
+        wait_for(killed.exists, process)
+        subprocess.run(["scancel", "--signal=KILL", task_of(remote, 1)], check=True)
+        status, output = ended(process)
+        assert status == 0, output
+        assert reference.wait(timeout=300) == 0
+    for cell in cells:
+        assert_same_run(local, remote, cell)
+    assert "Caught signal SIGUSR2" in (remote / "logs" / "slurm" / f"{first}_0_log.out").read_text()
+    assert not list((remote / "runs").glob("*.running"))
+
+
+def cell_of(grid, optimizer):
+    (cell,) = compose_cells([f"experiment={grid[0]}", *grid[1:-2], f"optimizer={optimizer}", "seed=0"])
+    return cell
+
+
+def state(task: str) -> str:
+    done = subprocess.run(["squeue", "-h", "-r", "-o", "%T", "-j", task], capture_output=True, text=True)
+    return done.stdout.strip()
+
+
+def test_ctrl_c_lets_tasks_write_a_checkpoint(slurm, tmp_path):
+    process = sam_bench(tmp_path / "results", "sweep", "digits", "train.epochs=300", "optimizer=sam", "seed=0", *SMALL)
+    running = tmp_path / "results" / "runs"
+    wait_for(lambda: list(running.glob("*.running/heartbeat.json")), process)
+    process.send_signal(signal.SIGINT)
+    status, output = ended(process)
+    assert status == 130, output
+    assert "--launcher slurm" in output  # how to go on
+    assert list(running.glob("*.running/checkpoint.pt"))
+    queue = subprocess.run(["squeue", "-h", "-u", getpass.getuser()], capture_output=True, text=True)
+    assert queue.stdout == ""
+
+
+def test_a_hydra_multirun(slurm, tmp_path):
+    words = ["optimizer=erm,sam", "hydra/launcher=submitit_slurm", "hydra.launcher.cpus_per_task=1",
+             "hydra.launcher.mem_gb=2", "hydra.launcher.timeout_min=20", "train.epochs=1"]  # fmt: skip
+    status, output = ended(sam_bench(tmp_path / "results", "run", "-m", *LONG[:2], *words))
+    assert status == 0, output
+    assert len(list((tmp_path / "results" / "runs").glob("*/record.json"))) == 2
+
+
+def test_what_slurm_refuses(slurm, tmp_path):
+    words = ["sweep", "digits", "optimizer=erm", "seed=0"]
+    status, output = ended(sam_bench(tmp_path / "results", *words, "launcher.partition=gppu", *SMALL))
+    assert status == 2, output
+    assert "invalid partition" in output
+    assert "Traceback" not in output
+    assert not list((tmp_path / "results").glob("runs/*"))
