@@ -247,7 +247,7 @@ class Trainer:
                 raise Stopped
 
         self.model.train()
-        while not self.finished:
+        while not self.finished or self.batch:  # a checkpoint of the last step resumes before the end of its epoch
             self._train_epoch(between_steps)
             row = self._end_epoch()
             with self.clock.running("setup"):

@@ -65,9 +65,9 @@ def assert_same_run(a: Path, b: Path, cell):
 def test_stopped_and_resumed_equals_uninterrupted(optimizer, precision, tmp_path):
     this = cell(f"optimizer={optimizer}", f"precision={precision}", "train.max_steps=9")
     run_to_the_end(this, tmp_path / "a", ())
-    record, stops = run_to_the_end(this, tmp_path / "b", (2, 3, 7))
-    assert stops == 3
-    assert record["provenance"]["resumed"] == 3
+    record, stops = run_to_the_end(this, tmp_path / "b", (2, 3, 6, 9))  # 6 ends an epoch, 9 the run
+    assert stops == 4
+    assert record["provenance"]["resumed"] == 4
     assert_same_run(tmp_path / "a", tmp_path / "b", this)
 
 
