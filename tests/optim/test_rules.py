@@ -7,6 +7,8 @@ import torch
 from methods import EPOCH, Closure, make, net, weights
 from torch import nn
 
+from sam_bench.optim.vector import Vector
+
 LR = 0.1
 
 
@@ -108,6 +110,16 @@ def test_the_decay_compounds_or_not(compound):
         radius = 0.1 * 0.5 ** (m * (m + 1) / 2 if compound else m)
         for p in eps.parameters():
             assert p.norm().item() == pytest.approx(radius, rel=1e-9)
+
+
+def test_the_reference_average_guards_each_element():
+    """Its code adds 1e-8 to every element before the norm, which shows where a gradient is that small."""
+    optimizer = make("graphsam_reference_gpu", net(dtype=torch.float64), "sgd", beta=0.9)
+    h = Vector([torch.ones(3), torch.ones(2)])
+    g_s = Vector([torch.tensor([1e-8, 0.0, -1e-8]), torch.tensor([3.0, 4.0])])
+    first, second = optimizer._average(h, g_s).dense()
+    close(first, 0.9 + 0.1 * torch.tensor([1.0, 0.0, -1.0]) / 5**0.5, atol=1e-4)
+    close(second, 0.9 + 0.1 * torch.tensor([0.6, 0.8]), atol=1e-6)
 
 
 def test_gsam_descends_the_gap_and_lets_rho_follow_the_learning_rate():
@@ -267,3 +279,5 @@ def test_vsam_budget_follows_its_windows():
             ratios.append(norms[-1] / g.norm().item())
             window = torch.tensor(([0.0] * 6 + norms)[-6:], dtype=torch.float64).sort().values.view(2, 3)
             blocks.append(window.var(dim=1).mean().item())
+            newest = [optimizer.memory[name][-1].item() for name in ("N", "R", "Q")]
+            assert newest == pytest.approx([norms[-1], ratios[-1], blocks[-1]])
