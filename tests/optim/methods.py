@@ -19,7 +19,7 @@ BASES = {
     "adamw": lambda params: torch.optim.AdamW(params, lr=1e-2, weight_decay=0.1),
 }
 # So small that each kind of step comes up within a dozen.
-SMALL = {"vsam": {"K": 4, "M": 2, "last": 2}, "ae_looksam": {"lambda_1": -1.0, "lambda_2": 1.0}}
+SMALL = {"vsam": {"K": 4, "M": 2, "last": 2, "steps_per_epoch": 1}, "ae_looksam": {"lambda_1": -1.0, "lambda_2": 1.0}}
 # Without perturbation the method is the base: rho = 0, and what else an option adds to the gradient.
 NEUTRAL = {
     "gsam": {"alpha": 0.0},

@@ -111,7 +111,7 @@ def test_a_sampled_share_is_neither_none_nor_all(name):
 def test_vsam_takes_exactly_its_quota_in_each_window():
     model = net()
     optimizer = make("vsam", model, K=6, M=2)
-    train(optimizer, model, 9 + 5)  # warm-up, and the first window without its renewal
+    train(optimizer, model, 6 + 5)  # warm-up, and the first window without its renewal
     for _window in range(6):
         before = optimizer.memory["sampled"]
         train(optimizer, model, 6, start=optimizer.memory["step"])

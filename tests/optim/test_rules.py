@@ -27,9 +27,11 @@ class Watched(Closure):
     def __init__(self, model, step):
         super().__init__(model, step, dtype=torch.float64)
         self.at: list[torch.Tensor] = []
+        self.index: list[torch.Tensor | None] = []
 
     def __call__(self, index=None, backward=True):
         self.at.append(weights(self.model))
+        self.index.append(index)
         return super().__call__(index, backward)
 
 
@@ -139,24 +141,54 @@ def test_gsam_descends_the_gap_and_lets_rho_follow_the_learning_rate():
         schedule.step()
 
 
-def test_ausam_draws_the_hurt_samples_more_often():
-    """Over many steps of one batch the share of draws follows the weights between f_min and f_max."""
-    model = net()
-    optimizer = make("ausam", model, "sgd", f_min=0.1, f_max=0.9, alpha=1 / 12, steps_per_epoch=1)
-    samples, drawn = torch.arange(12), torch.zeros(12)
-    optimizer.memory |= {"a": torch.arange(12.0), "seen": torch.ones(12)}
-    p = 0.1 + 0.8 * torch.arange(12) / 11
-    for step in range(30, 3030):
+def losses(at: torch.Tensor, step: int) -> torch.Tensor:
+    """The loss of each sample of the batch of `step` at the weights `at`."""
+    model = net(dtype=torch.float64)
+    nn.utils.vector_to_parameters(at.clone(), model.parameters())
+    return Closure(model, step, dtype=torch.float64)(backward=False)
+
+
+def test_ausam_notes_how_far_each_loss_moves():
+    """Full batches in epoch 0, then half of each; both passes on the same samples, `a` the mean over their visits."""
+    model = net(dtype=torch.float64)
+    optimizer = make("ausam", model, "sgd", rho=0.3)
+    moved: list[list[float]] = [[] for _ in range(12 * EPOCH)]
+    for step in range(4 * EPOCH):
+        w, closure = weights(model), Watched(model, step)
+        optimizer.step(closure, samples=closure.samples)
+        first, second = closure.index
+        assert (first is None) == (second is None) == (step < EPOCH)
+        rows = torch.arange(12) if first is None else first
+        assert len(rows.unique()) == len(rows) == (12 if step < EPOCH else 6)
+        assert first is None or torch.equal(first, second)
+        g = gradient(w, step, rows)
+        close(closure.at[1], w + 0.3 * g / g.norm())
+        close((w - weights(model)) / LR, gradient(closure.at[1], step, rows))
+        change = (losses(closure.at[1], step) - losses(w, step)).abs()
+        for row in rows.tolist():
+            moved[closure.samples[row]].append(change[row].item())
+    expected = torch.tensor([sum(values) / len(values) for values in moved])
+    torch.testing.assert_close(optimizer.memory["a"], expected, rtol=1e-5, atol=1e-6)
+
+
+def test_ausam_draws_the_hurt_samples_more_often(monkeypatch):
+    """The weights of the draw, and that it is one without replacement that depends on the step."""
+    optimizer = make("ausam", net(), "sgd", f_min=0.1, f_max=0.9, alpha=0.3, steps_per_epoch=1)
+    optimizer.memory |= {"a": 5 + 2 * torch.arange(12.0), "seen": torch.ones(12)}
+    draws = []
+    for step in range(20):
         optimizer.memory["step"] = step
-        index = optimizer._draw(samples, epoch=step)
-        assert len(index) == 1
-        drawn[index] += 1
-    torch.testing.assert_close(drawn / 3000, p / p.sum(), rtol=0, atol=0.03)
-    flat = torch.zeros(12)
-    for step in range(3000):
-        optimizer.memory["step"] = step
-        flat[optimizer._draw(samples, epoch=0)] += 1
-    torch.testing.assert_close(flat / 3000, torch.full((12,), 1 / 12), rtol=0, atol=0.03)
+        draws.append(optimizer._draw(torch.arange(12), epoch=30))
+        assert torch.equal(draws[-1], optimizer._draw(torch.arange(12), epoch=30))
+        assert len(draws[-1].unique()) == 3
+    assert len({tuple(draw.tolist()) for draw in draws}) > 15
+    seen = []
+    monkeypatch.setattr(torch, "multinomial", lambda p, count, generator: seen.append((p, count)))
+    for epoch, f_max in ((0, 0.1), (15, 0.5), (30, 0.9), (99, 0.9)):
+        optimizer._draw(torch.arange(12), epoch)
+        p, count = seen.pop()
+        assert count == 3
+        torch.testing.assert_close(p, 0.1 + (f_max - 0.1) * torch.arange(12) / 11)
 
 
 @pytest.mark.parametrize("base", ["sgd", "momentum", "adam"])
@@ -230,12 +262,9 @@ def test_esam_perturbs_the_drawn_tensors_and_keeps_the_samples_that_rise():
         optimizer.memory["step"] += 1
         g = torch.where(drawn, gradient(w, step), 0.0)
         close(at[1], w + 0.3 / 0.5 * g / (g.norm() + 1e-7))
-        model = net(dtype=torch.float64)
-        losses = []
-        for where in (at[0], at[1]):
-            nn.utils.vector_to_parameters(where.clone(), model.parameters())
-            losses.append(Closure(model, step, dtype=torch.float64)(backward=False))
-        rows = (losses[1] - losses[0]).argsort(descending=True)[:5]  # strictly above the sixth of twelve
+        rows = (losses(at[1], step) - losses(at[0], step)).argsort(descending=True)[
+            :5
+        ]  # strictly above the sixth of twelve
         close(d, gradient(at[1], step, rows.sort().values if drawn.any() else None), atol=1e-8 if drawn.any() else 1e9)
 
 
@@ -257,11 +286,12 @@ def test_vsam_fades_its_reuse():
     assert since > 6 or optimizer.memory["s"] > 1
 
 
-def test_vsam_budget_follows_its_windows():
-    """`s` after a window, from the statistics in plain torch."""
+@pytest.mark.parametrize("p_max", [0.8, 0.35])
+def test_vsam_budget_follows_its_windows(p_max):
+    """`s` after a window, from the statistics in plain torch; p_max caps it."""
     model = net(dtype=torch.float64)
-    optimizer = make("vsam", model, "sgd", K=6, M=2, a1=0.5, a2=0.25, last=2, steps_per_epoch=1, rho=0.5)
-    norms, ratios, blocks, s = [], [], [], 1.0
+    optimizer = make("vsam", model, "sgd", K=6, M=2, a1=5.0, a2=2.5, p_max=p_max, last=2, steps_per_epoch=1, rho=0.5)
+    norms, ratios, blocks, s, largest = [], [], [], 1.0, 0.0
     for step in range(30):
         closure, position = Watched(model, step), step - optimizer.warm_up + 1
         if position > 0 and position % 6 == 0:
@@ -270,7 +300,8 @@ def test_vsam_budget_follows_its_windows():
                 window = torch.tensor(values)
                 change = ((window[1:] - window[:-1]) / window[:-1]).mean()
                 changes.append(change.nan_to_num(0, 0, 0).clamp(-1, 1).item())
-            s = min(max(s * (1 + 0.5 * changes[0] + 0.25 * changes[1]), 1.0), 4.0)
+            s = min(max(s * (1 + 5.0 * changes[0] + 2.5 * changes[1]), 1.0), int(p_max * 6))
+            largest = max(largest, s)
         optimizer.step(closure)
         assert optimizer.memory["s"] == pytest.approx(s, rel=1e-6), f"step {step}"
         if len(closure.at) == 2:
@@ -281,3 +312,4 @@ def test_vsam_budget_follows_its_windows():
             blocks.append(window.var(dim=1).mean().item())
             newest = [optimizer.memory[name][-1].item() for name in ("N", "R", "Q")]
             assert newest == pytest.approx([norms[-1], ratios[-1], blocks[-1]])
+    assert largest == int(p_max * 6)
