@@ -296,8 +296,9 @@ def test_foreign_states_are_refused_and_change_nothing():
     assert same(optimizer.state_dict(), before)
 
 
-def test_m_sharpness_splits_the_batch():
-    """Pieces of the whole batch are SAM; pieces of 4 samples are the mean of three SAM gradients."""
+@pytest.mark.parametrize("size", [4, 5])
+def test_m_sharpness_splits_the_batch(size):
+    """The whole batch as a piece is SAM; pieces of 4 (or 5, 5 and 2) samples are the mean of their SAM gradients."""
     model, whole = net(dtype=torch.float64), net(dtype=torch.float64)
     optimizer, reference = make("sam", model, m_sharpness=12), make("sam", whole)
     for step in range(3):
@@ -307,20 +308,20 @@ def test_m_sharpness_splits_the_batch():
     torch.testing.assert_close(weights(model), weights(whole))
 
     model, seen = net(dtype=torch.float64), []
-    optimizer = make("sam", model, "sgd", m_sharpness=4)
+    optimizer = make("sam", model, "sgd", m_sharpness=size)
     closure = Closure(model, 0, dtype=torch.float64)
     loss = optimizer.step(closure, samples=closure.samples)
     assert closure.calls == 6
     assert optimizer.memory["grad_evals"] == 2
     assert loss == Closure(net(dtype=torch.float64), 0, dtype=torch.float64)().mean()
-    for piece in torch.arange(12).split(4):
+    for piece in torch.arange(12).split(size):
         part = net(dtype=torch.float64)
         single = make("sam", part, "sgd")
         start = weights(part)
         one = Closure(part, 0, dtype=torch.float64)
         single.step(lambda one=one, piece=piece: one(piece))
-        seen.append(start - weights(part))
-    torch.testing.assert_close(weights(net(dtype=torch.float64)) - weights(model), sum(seen) / 3)
+        seen.append((start - weights(part)) * len(piece) / 12)
+    torch.testing.assert_close(weights(net(dtype=torch.float64)) - weights(model), sum(seen))
 
 
 def test_ausam_without_samples_warns_and_goes_by_the_place_in_the_epoch():
