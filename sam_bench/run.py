@@ -105,22 +105,21 @@ def _without_hydra(config: Any) -> Any:
     return OmegaConf.masked_copy(config, [key for key in config if key != "hydra"])
 
 
-def make_cell(config: Any, choices: Mapping[str, str], overrides: Sequence[str]) -> Cell:
-    """The cell of a configuration (without Hydra's part) and the YAML stems in it; raises UsageError."""
-    resolved = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+def make_cell(resolved: Mapping, choices: Mapping[str, str], overrides: Sequence[str]) -> Cell:
+    """The cell of a resolved configuration (without Hydra's part) and the YAML stems in it; raises UsageError."""
     labels = {group: choices[group] for group in LABELS}
     labels |= {"seed": resolved["seed"], "split_seed": resolved["split_seed"]}
     check(resolved, labels, paths.config_dirs())
-    _know_by_content(resolved["dataset"])
+    resolved = {**resolved, "dataset": _known_by_content(resolved["dataset"])}
     experiment = choices.get("experiment")
     experiment = None if experiment in (None, "null") else experiment
     return Cell(run_id(labels, resolved), labels, tuple(overrides), resolved, experiment)
 
 
-def _know_by_content(dataset: dict[str, Any]) -> None:
+def _known_by_content(dataset: Mapping[str, Any]) -> Mapping[str, Any]:
     """A file of the user's own is known by its bytes: the same file elsewhere is the same run, a changed one is not."""
     if "file_sha256" not in dataset or dataset["path"] is None:
-        return
+        return dataset
     path = Path(dataset["path"]).expanduser().absolute()
     try:
         actual = checksum(path)
@@ -130,37 +129,80 @@ def _know_by_content(dataset: dict[str, Any]) -> None:
         raise UsageError(f"{path} cannot be read: {error.strerror}.") from None
     if dataset["file_sha256"] not in (None, actual):
         raise UsageError(f"{path} has changed: its sha256 is {actual}, not dataset.file_sha256.")
-    dataset["file_sha256"] = actual
+    return {**dataset, "file_sha256": actual}
 
 
-def _choices_of(override: Override) -> list[str]:
+def _resolve(config: Any) -> dict:
+    return OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+
+
+class _Composed:
+    """A configuration in which plain values are set again and again; Hydra takes a tenth of a second to compose one.
+
+    Resolving costs milliseconds too, so what is set and what refers to it are replaced in the first resolved one.
+    """
+
+    def __init__(self, whole: Any):
+        self.config, self.choices = _without_hydra(whole), dict(whole.hydra.runtime.choices)
+        self._referring = list(_references(OmegaConf.to_container(self.config, resolve=False)))
+        self._first: dict | None = None
+
+    def resolved(self, values: Mapping[str, Any]) -> dict:
+        """The configuration with these values, always of the same keys."""
+        nested = (isinstance(value, dict | list) or "${" in str(value) for value in values.values())
+        simple = not any(nested) and not any("[" in key for key in values)
+        config = self.config if simple else copy.deepcopy(self.config)
+        for key, value in values.items():
+            OmegaConf.update(config, key, value)
+        if not simple:
+            return _resolve(config)
+        if self._first is None:
+            self._first = _resolve(config)
+        found = self._first
+        for key, value in values.items():
+            found = _replaced(found, key, value)
+        for key in self._referring:
+            value = OmegaConf.select(config, key)
+            found = _replaced(found, key, _resolve(value) if OmegaConf.is_config(value) else value)
+        return found
+
+
+def _references(node: Mapping, prefix: str = "") -> Iterator[str]:
+    """The keys whose values refer to others, `split_seed: ${seed}`."""
+    for key, value in node.items():
+        if isinstance(value, Mapping):
+            yield from _references(value, f"{prefix}{key}.")
+        elif "${" in str(value):
+            yield f"{prefix}{key}"
+
+
+def _replaced(config: Mapping, key: str, value: Any) -> dict:
+    """The same configuration with another value; what does not change is shared."""
+    first, _, rest = key.partition(".")
+    return {**config, first: _replaced(config[first], rest, value) if rest else value}
+
+
+def _choices_of(override: Override) -> list[Override]:
     if not override.is_sweep_override():
-        return [override.input_line]
-    return [f"{override.get_key_element()}={value}" for value in override.sweep_string_iterator()]
+        return [override]
+    return _parse([f"{override.get_key_element()}={value}" for value in override.sweep_string_iterator()])
 
 
 def _cells(compose: Callable, fixed: Sequence[str], overrides: Sequence[Override]) -> Iterator[Cell]:
-    """All combinations of the overrides' choices, the last override fastest.
-
-    Composing takes Hydra a tenth of a second, so it is done once for each choice of files; plain values are set in it.
-    """
-    loader = GlobalHydra.instance().config_loader()
-    groups = set(loader.list_groups(""))
-    composed: dict[tuple[str, ...], tuple[Any, dict[str, str]]] = {}
+    """All combinations of the overrides' choices, the last override fastest; composed once per choice of files."""
+    groups = set(GlobalHydra.instance().config_loader().list_groups(""))
+    composed: dict[tuple[str, ...], _Composed] = {}
     for combination in itertools.product(*(_choices_of(override) for override in overrides)):
-        values = [o for o in _parse(combination) if o.type is OverrideType.CHANGE and o.key_or_group not in groups]
-        plain = {o.input_line for o in values}
-        files = tuple(choice for choice in combination if choice not in plain)
+        lines = [o.input_line for o in combination]
+        plain = [o.type is OverrideType.CHANGE and o.key_or_group not in groups for o in combination]
+        files = tuple(line for line, is_plain in zip(lines, plain, strict=True) if not is_plain)
         try:
             if files not in composed:  # with these values, so that Hydra judges their keys
-                whole = compose([*fixed, *combination])
-                composed[files] = _without_hydra(whole), dict(whole.hydra.runtime.choices)
-            config, choices = copy.deepcopy(composed[files])
-            for o in values:
-                OmegaConf.update(config, o.key_or_group, o.value())
-            yield make_cell(config, choices, (*fixed, *combination))
+                composed[files] = _Composed(compose([*fixed, *lines]))
+            values = {o.key_or_group: o.value() for o, is_plain in zip(combination, plain, strict=True) if is_plain}
+            yield make_cell(composed[files].resolved(values), composed[files].choices, (*fixed, *lines))
         except (HydraException, OmegaConfBaseException) as error:
-            raise _explain(compose, [*fixed, *combination], error) from None
+            raise _explain(compose, [*fixed, *lines], error) from None
 
 
 def compose_cells(overrides: Sequence[str]) -> list[Cell]:
@@ -253,6 +295,6 @@ def application(arguments: Sequence[str], execute: Callable[[Cell], None]) -> No
     @hydra.main(version_base="1.3", config_path=str(paths.config_dir()), config_name="config")
     def one_run(config: Any) -> None:
         running = HydraConfig.get()
-        execute(make_cell(_without_hydra(config), running.runtime.choices, running.overrides.task))
+        execute(make_cell(_resolve(_without_hydra(config)), running.runtime.choices, running.overrides.task))
 
     one_run()

@@ -1,9 +1,10 @@
-"""Sharpness against a dense Hessian, ARPACK, closed forms, and by hand."""
+"""Sharpness against a dense Hessian, ARPACK, a textbook Hessian, closed forms, and by hand."""
 
 import numpy as np
 import pytest
 import torch
 from scipy.sparse.linalg import LinearOperator, eigsh
+from sklearn.datasets import load_digits
 from torch import nn
 
 from sam_bench import curvature, landscape
@@ -73,6 +74,36 @@ def test_the_largest_eigenvalue_is_that_of_the_dense_hessian_and_of_arpack(surfa
     operator = LinearOperator((len(surface),) * 2, lambda v: surface.product(torch.from_numpy(v.ravel())).numpy(),
                               dtype=np.float64)  # fmt: skip
     assert found.value == pytest.approx(eigsh(operator, k=1, which="LA", tol=1e-8)[0][0], rel=1e-7)
+
+
+def softmax_hessian(x, weights, bias):
+    """The Hessian of the mean cross entropy of a linear model, without automatic differentiation (Boehning 1992)."""
+    x1 = np.hstack([x, np.ones((len(x), 1))])
+    scores = x @ weights.T + bias
+    p = np.exp(scores - scores.max(1, keepdims=True))
+    p /= p.sum(1, keepdims=True)
+    inner = np.einsum("nk,kl->nkl", p, np.eye(p.shape[1])) - np.einsum("nk,nl->nkl", p, p)
+    return np.einsum("nkl,ni,nj->kilj", inner, x1, x1) / len(x)
+
+
+def test_the_hessian_of_softmax_regression_on_digits_is_that_of_the_textbook():
+    digits = load_digits()
+    x = (digits.data.reshape(-1, 4, 2, 4, 2).sum((2, 4)) / 64).reshape(-1, 16)[:300].astype(np.float32)
+    y = torch.from_numpy(digits.target[:300])
+    torch.manual_seed(1)
+    model = nn.Linear(16, 10)
+    batches = [Samples(torch.from_numpy(x)[i], y[i]) for i in torch.arange(300).split(128)]
+    surface = Surface(model, batches, lambda net, b: nn.functional.cross_entropy(net(b.x), b.y, reduction="none"))
+    by_class = softmax_hessian(x.astype(float), *(p.detach().double().numpy() for p in (model.weight, model.bias)))
+    order = [(k, i) for k in range(10) for i in range(16)] + [(k, 16) for k in range(10)]  # weights, then biases
+    k, i = np.array(order).T
+    book = by_class[k[:, None], i[:, None], k[None], i[None]]
+    mine = np.stack([surface.product(v).numpy() for v in torch.eye(len(surface), dtype=torch.float64)])
+    assert np.allclose(mine, book, rtol=1e-9, atol=1e-12)
+    found = curvature.largest_eigenvalue(surface.product, start(len(surface)), tolerance=1e-6, most=500)
+    assert found.value == pytest.approx(np.linalg.eigvalsh(book)[-1], rel=1e-9)
+    values = curvature.trace_samples(surface.product, surface.weights, 200, torch.Generator().manual_seed(0))
+    assert abs(values.mean().item() - np.trace(book)) < 3 * values.std().item() / 200**0.5
 
 
 def test_the_largest_eigenvalue_is_not_the_largest_in_magnitude_and_survives_restarts():

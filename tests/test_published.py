@@ -1,5 +1,8 @@
 """What the README shows is what the committed records say."""
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -44,3 +47,16 @@ def test_the_commands_on_records(capsys, monkeypatch, tmp_path):
     assert len(list(tmp_path.glob("quickstart_*.png"))) >= 2
     assert main(["status", "quickstart"]) == 0
     assert "21 finished" in capsys.readouterr().out
+
+
+def test_reading_records_never_imports_torch(tmp_path):
+    """Torch takes seconds to import, more than all the records."""
+    code = (
+        "import sys; from sam_bench.cli import main\n"
+        "for words in ('status quickstart', 'table quickstart', 'verify quickstart', 'figures quickstart --out {0}',\n"
+        "              'report quickstart --out {0}/report.html'):\n"
+        "    assert main(words.format(sys.argv[1]).split()) == 0, words\n"
+        "    assert 'torch' not in sys.modules, words\n"
+    )
+    environment = os.environ | {"SAM_BENCH_RESULTS": str(PUBLISHED)}
+    subprocess.run([sys.executable, "-c", code, tmp_path], env=environment, check=True, capture_output=True)

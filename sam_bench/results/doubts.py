@@ -93,7 +93,7 @@ def _hardware(found: Sequence[Block]) -> Iterable[Finding]:
 
 def disturbed(arm: Arm) -> str:
     """Why an arm's timings cannot be trusted or compared, "" where nothing speaks against them."""
-    machines = _kinds(_compared(arm), lambda run: _machine(run["provenance"].get("hardware", {})))
+    machines = _of_comparison(arm, "machines", lambda run: _machine(run["provenance"].get("hardware", {})))
     if len(machines) > 1:
         return f"they come from {len(machines)} kinds of hardware"
     speeds = summary([run["throughput"] for run in arm.runs if run.get("throughput")])
@@ -108,13 +108,16 @@ def disturbed(arm: Arm) -> str:
 
 def mixed_code(arm: Arm) -> bool:
     """Whether an arm and its base arm were made from different commits, or from changed code."""
-    runs = _compared(arm)
-    return any(run["provenance"].get("dirty") for run in runs) or len(_kinds(runs, _commit)) > 1
+    codes = _of_comparison(arm, "codes", lambda run: (_commit(run), bool(run["provenance"].get("dirty"))))
+    return len(codes) > 1 or any(dirty for _, dirty in codes)
 
 
-def _compared(arm: Arm) -> list[Mapping]:
-    """The runs of an arm and of the base arm that it is compared to."""
-    return [*arm.runs, *(arm.base.runs if arm.base is not None else ())]
+def _of_comparison(arm: Arm, name: str, key: Callable[[Mapping], object]) -> set:
+    """All values of `key` in the runs of an arm and of the base arm that it is compared to."""
+    for part in filter(None, (arm, arm.base)):
+        if name not in part.memo:
+            part.memo[name] = {key(run) for run in part.runs}
+    return arm.memo[name] | (arm.base.memo[name] if arm.base is not None else set())
 
 
 def _commit(run: Mapping) -> str:

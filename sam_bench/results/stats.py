@@ -11,7 +11,7 @@ LEVEL = 0.05
 ENOUGH_SEEDS = 6  # 2 / 2**n <= 0.05 needs n >= 6: with fewer pairs the exact test cannot reject, whatever the data
 EXACT_UP_TO = 14  # pairs; beyond, 2**n sign patterns are drawn at random
 RESAMPLES = 9999
-TOGETHER = 50  # samples that scipy resamples at once
+TOGETHER = 1000  # values that scipy resamples at once: each takes 8 bytes per resample, several times
 
 
 @dataclass(frozen=True)
@@ -112,8 +112,9 @@ def _alike(samples: Sequence[np.ndarray]) -> Iterator[list[int]]:
     for place, x in enumerate(samples):
         if x.size > 1:
             sizes.setdefault(x.size, []).append(place)
-    for places in sizes.values():
-        yield from (places[first : first + TOGETHER] for first in range(0, len(places), TOGETHER))
+    for size, places in sizes.items():
+        count = max(1, TOGETHER // size)
+        yield from (places[first : first + count] for first in range(0, len(places), count))
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
