@@ -86,3 +86,12 @@ def test_the_same_seed_gives_the_same_bits(batch, bf16):
     first = weights()
     assert first.isfinite().all()
     assert torch.equal(first, weights())
+
+
+def test_a_batch_without_a_bond(batch):
+    model = build(batch)
+    with torch.autocast("cpu", torch.bfloat16):
+        out = model(batch.select(torch.tensor([1, 3])))
+    out.sum().backward()
+    assert out.isfinite().all()
+    assert all(p.grad.isfinite().all() for p in model.parameters() if p.grad is not None)

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 import numpy as np
-from rdkit import Chem
+from rdkit import Chem, rdBase
 from rdkit.Chem import rdFingerprintGenerator
 
 
@@ -13,5 +13,6 @@ def morgan(smiles: Sequence[str], radius: int = 2, bits: int = 2048) -> np.ndarr
     The SMILES must be such as RDKit can parse.
     """
     generator = rdFingerprintGenerator.GetMorganGenerator(radius=radius, fpSize=bits)
-    rows = [generator.GetCountFingerprintAsNumPy(Chem.MolFromSmiles(text)) for text in smiles]
+    with rdBase.BlockLogs():  # what RDKit remarks on a SMILES was said when it was featurised
+        rows = [generator.GetCountFingerprintAsNumPy(Chem.MolFromSmiles(text)) for text in smiles]
     return np.array(rows, dtype=np.float32).reshape(len(smiles), bits)
