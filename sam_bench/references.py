@@ -19,8 +19,8 @@ from sam_bench.datasets.task import Task
 from sam_bench.errors import UsageError
 from sam_bench.metrics import HIGHER_IS_BETTER
 
-TREES = 500
-PENALTIES = (0.1, 1.0, 10.0, 100.0, 1000.0)
+TREES = 100
+PENALTIES = (1.0, 10.0, 100.0, 1000.0)
 Predict = Callable[[np.ndarray], np.ndarray]
 
 
