@@ -21,6 +21,7 @@ from sam_bench.metrics import HIGHER_IS_BETTER
 
 TREES = 100
 PENALTIES = (1.0, 10.0, 100.0, 1000.0)
+NAMES = ("ridge", "random forest")
 Predict = Callable[[np.ndarray], np.ndarray]
 
 
@@ -99,8 +100,8 @@ def compare(cells: Sequence[run.Cell], records: Sequence[Mapping], data_dir: Pat
         key = (cell.labels["dataset"], cell.labels["seed"], cell.labels["split_seed"])
         if key not in done:
             done[key] = scores(cell.config, data_dir, jobs)
-            say(f"{key[0]}, seed {key[1]}: fitted")
-            for name in ("ridge", "random forest"):
+            say(f"{key[0]}, seed {key[1]}: " + ", ".join(f"{name} {done[key][name]['test']:.3f}" for name in NAMES))
+            for name in NAMES:
                 groups.setdefault(key[0], {}).setdefault(name, []).append(done[key][name])
         if record := finished.get(cell.run_id):
             _check_split(record, done[key]["split_sha256"])
