@@ -5,7 +5,7 @@ import math
 
 import numpy as np
 import pytest
-from scipy.stats import norm, rankdata
+from scipy.stats import norm, permutation_test, rankdata
 
 from sam_bench.results import stats
 
@@ -67,6 +67,17 @@ def test_sign_flip_on_darwins_maize():
     expected = sum(s >= abs(exact.sum()) - 1e-9 for s in sums) / 2**14
     assert stats.sign_flip(exact) == pytest.approx(expected, abs=1e-12)
     assert stats.sign_flip(DARWIN) == pytest.approx(0.05267, abs=0.004)  # 15 pairs: drawn, not counted
+
+
+def test_sign_flips_that_are_drawn_agree_with_scipy_and_with_the_normal_limit():
+    draw = np.random.default_rng(2)
+    rows = draw.normal(0.25, 1.0, (6, 40))
+    scipy_p = permutation_test((rows,), np.mean, axis=-1, permutation_type="samples", vectorized=True,
+                               n_resamples=2**14, rng=np.random.default_rng(9)).pvalue  # fmt: skip
+    limit = 2 * norm.sf(np.abs(rows.sum(1)) / np.sqrt((rows**2).sum(1)))  # the variance of a sum of flipped signs
+    assert np.allclose(stats.sign_flips(rows), scipy_p, rtol=0, atol=0.015)
+    assert np.allclose(stats.sign_flips(rows), limit, rtol=0, atol=0.02)
+    assert stats.sign_flip(np.full(40, 1.0)) == pytest.approx(1 / (2**14 + 1))
 
 
 @pytest.mark.parametrize("n", range(1, 8))
