@@ -6,7 +6,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Iterator, Sequence
-from multiprocessing import forkserver
+from multiprocessing import forkserver, resource_tracker
 from pathlib import Path
 from typing import Any
 
@@ -106,6 +106,7 @@ class LocalEngine:
         process = self._fork.Process(target=_enter, args=arguments, name=cell.run_id)
         # A Ctrl-C that comes while the fork server imports torch would end it: blocked here, it waits for us alone,
         # and what the server inherits is a SIGINT that it never sees.
+        resource_tracker.ensure_running()  # first, because it leaves SIGINT unblocked
         before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:
             forkserver.ensure_running()

@@ -110,7 +110,7 @@ class Trainer:
 
     # -- one step ----------------------------------------------------------------------------------------------
 
-    def _closure(self, batch, weight: torch.Tensor | None) -> Callable:
+    def _closure(self, batch, weight: torch.Tensor | None = None) -> Callable:
         def closure(index: torch.Tensor | None = None, backward: bool = True) -> torch.Tensor:
             part = batch if index is None else batch.select(index)
             with self.autocast():

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import select
 import signal
 import sys
 import traceback
@@ -40,7 +41,7 @@ def work(cell: Cell, results: Path, log: Path, gpu: str | None, messages: Connec
         os.environ["CUDA_VISIBLE_DEVICES"] = gpu
     try:
         _redirect(log)
-        outcome, message = outcome_of(cell, results, stop)
+        outcome, message = outcome_of(cell, results, lambda: stop() or _unheard(messages))
     except UsageError as error:
         outcome, message = "refused", str(error)
     with contextlib.suppress(OSError):  # the driver may be gone
@@ -53,6 +54,13 @@ def work(cell: Cell, results: Path, log: Path, gpu: str | None, messages: Connec
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         os.dup2(1, 2)
     sys.exit(EXIT[outcome])
+
+
+def _unheard(messages: Connection) -> bool:
+    """Whether the driver is gone; one that was interrupted while it started us does not know of us."""
+    watch = select.poll()
+    watch.register(messages.fileno(), 0)
+    return bool(watch.poll(0))
 
 
 def _redirect(log: Path) -> None:

@@ -11,8 +11,8 @@ from pathlib import Path
 import pandas as pd
 import psutil
 import pytest
-import rank_runs
 import torch
+import torchrun_cells
 from test_resume import assert_same_run
 
 from sam_bench.cli import main
@@ -42,8 +42,8 @@ def cell_of(overrides):
 
 
 def two_ranks(folder: Path, requests: list) -> list[str]:
-    """What came of requests for cells (see rank_runs.py) in two processes, which say the same."""
-    done = subprocess.run([*TORCHRUN, rank_runs.__file__, str(folder), json.dumps(requests)], capture_output=True,
+    """What came of requests for cells (see torchrun_cells.py) in two processes, which say the same."""
+    done = subprocess.run([*TORCHRUN, torchrun_cells.__file__, str(folder), json.dumps(requests)], capture_output=True,
                           text=True, timeout=400, env={**os.environ, "TORCH_CPP_LOG_LEVEL": "ERROR"})  # fmt: skip
     assert done.returncode == 0, done.stderr
     said = [json.loads((folder / f"said.{rank}.json").read_text()) for rank in range(2)]

@@ -1,4 +1,4 @@
-"""Several cells in the processes that torchrun starts, one group for all of them; run by test_ranks.py.
+"""Several cells in the processes that torchrun starts, one group for all of them; run by test_torchrun.py.
 
 Arguments: a folder for what each process says, and a JSON list of requests: the results folder, after how many steps
 the last rank asks for a stop (0: never), and the overrides.
