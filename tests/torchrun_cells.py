@@ -28,8 +28,8 @@ def stop_after(steps: int):
 
 def say(results: str, steps: int, overrides: list[str]) -> str:
     """Make one cell; how that ended."""
-    (cell,) = compose_cells(overrides)
     try:
+        (cell,) = compose_cells(overrides)
         execute(cell, Path(results), stop=stop_after(steps))
     except Stopped:
         return "stopped"
