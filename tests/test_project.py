@@ -146,6 +146,7 @@ def test_contributing_optimizer_runs():
 
     names = {"SharpnessAware": SharpnessAware}
     exec(blocks("python", (ROOT / "CONTRIBUTING.md").read_text())[0], names)
+    torch.manual_seed(0)
     model = torch.nn.Linear(3, 1)
     optimizer = names["HalfSAM"](torch.optim.SGD(model.parameters(), lr=0.1), model)
 

@@ -21,11 +21,26 @@ LONG = ("dataset=digits", "model=fastnet_tiny", "train.epochs=12", "train.batch_
 SMALL = ("launcher.cpus=1", "launcher.memory_gb=2", "launcher.minutes=20", "--launcher", "slurm")
 
 
+@pytest.fixture
+def slurm(controller):
+    """A SLURM that answers; one that was started here is empty and its node up."""
+    if controller == "started here":
+        subprocess.run(["scancel", "--user", "root"], check=True)
+        deadline = time.monotonic() + 120
+        while subprocess.run(["squeue", "-h"], capture_output=True, text=True, check=True).stdout:
+            assert time.monotonic() < deadline, "the queue does not empty"
+            time.sleep(0.5)
+        node = subprocess.run(["sinfo", "-h", "-o", "%n"], capture_output=True, text=True, check=True).stdout.strip()
+        subprocess.run(
+            ["scontrol", "update", f"nodename={node}", "state=resume"], capture_output=True
+        )  # if it is drained
+
+
 @pytest.fixture(scope="module")
-def slurm(tmp_path_factory):
-    """A SLURM that answers: the one that is there, or one that is started here and stopped afterwards."""
+def controller(tmp_path_factory):
+    """The SLURM that is there, or one that is started here and stopped afterwards."""
     if answers():
-        yield
+        yield "found"
         return
     if not (shutil.which("slurmctld") and STARTER.exists() and os.getuid() == 0):
         pytest.skip("no SLURM answers here, and none can be started")
@@ -35,7 +50,7 @@ def slurm(tmp_path_factory):
                    stdout=subprocess.DEVNULL)  # fmt: skip
     try:
         assert answers()
-        yield
+        yield "started here"
     finally:
         for process in psutil.process_iter(["name"]):
             if process.pid not in before and process.info["name"] in ("slurmd", "slurmctld", "munged"):
@@ -67,7 +82,9 @@ def wait_for(condition, process: subprocess.Popen, seconds: float = 200):
     deadline = time.monotonic() + seconds
     while not (found := condition()):
         assert process.poll() is None, process.communicate()[0]
-        assert time.monotonic() < deadline, "nothing happened"
+        assert time.monotonic() < deadline, subprocess.run(
+            "squeue; sinfo -R", shell=True, capture_output=True, text=True
+        )
         time.sleep(0.1)
     return found
 
