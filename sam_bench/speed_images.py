@@ -4,9 +4,6 @@ Arms are measured in turn (A B A B ...) after a warm-up, on random 32x32 images 
 """
 
 import argparse
-import datetime
-import statistics
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
@@ -14,19 +11,16 @@ from functools import partial
 import numpy as np
 import torch
 import torch.nn.functional as F
-import yaml
 from torch import nn
 
-from sam_bench import paths, provenance, run, seeding
-from sam_bench.clock import Clock
+from sam_bench import run, seeding
 from sam_bench.datasets.augment import Augment
 from sam_bench.datasets.images import Images
 from sam_bench.datasets.task import Task
-from sam_bench.errors import UsageError, did_you_mean
-from sam_bench.execute import pick_device
+from sam_bench.errors import UsageError
 from sam_bench.optim import create_optimizer
-from sam_bench.schedule import constant
-from sam_bench.train import Options, Trainer
+from sam_bench.speed_measure import conditions, interleave, prepare, ratios, show, spread, where, whole_loop
+from sam_bench.speed_workload import model_config
 
 AUGMENTATIONS: dict[str, dict] = {
     "normalise only": {},
@@ -36,7 +30,6 @@ AUGMENTATIONS: dict[str, dict] = {
 }
 USUAL = "flip, crop, cutout"
 PARTS = ("augmentation", "loop", "options", "compile")
-Arms = Mapping[str, Callable[[], float | None]]  # an arm that has a clock of its own returns its seconds
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -56,13 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> int:
     """Measure and print Markdown tables."""
-    if min(args.batch_size, args.steps, args.repeats) < 1:
-        raise UsageError("--batch-size, --steps and --repeats are numbers from 1 on.")
-    device = pick_device(args.device)
-    if args.cpu_time and (device.type != "cpu" or args.threads != 1):
-        raise UsageError("--cpu-time counts one thread: it goes with --device cpu --threads 1.")
-    if args.threads:
-        torch.set_num_threads(args.threads)
+    device = prepare(args, args.cpu_time)
     seeding.seed_everything(0, deterministic=False)
     print(_conditions(args, device))
     if "augmentation" in args.parts:
@@ -77,66 +64,10 @@ def main(args: argparse.Namespace) -> int:
 
 
 def _conditions(args: argparse.Namespace, device: torch.device) -> str:
-    machine = provenance.hardware(device)
-    where = machine["name"] if device.type == "cuda" else f"{machine['name']}, {machine['threads']} thread(s)"
-    today = datetime.date.today().isoformat()
     return (
-        f"{where}, torch {torch.__version__}, {today}; batch {args.batch_size}, {args.steps} steps per measurement, "
+        f"{where(conditions(device))}; batch {args.batch_size}, {args.steps} steps per measurement, "
         f"n = {args.repeats} in turn, median (least - most){', CPU seconds' if args.cpu_time else ''}"
     )
-
-
-# -- measuring -----------------------------------------------------------------------------------------------------
-
-
-def interleave(arms: Arms, args: argparse.Namespace, device: torch.device) -> dict[str, list[float]]:
-    """Seconds of each arm, `args.repeats` times in turn after one call of each to warm up."""
-    now = _clock(args)
-
-    def timed(call: Callable[[], float | None]) -> float:
-        _wait(device)
-        start = now()
-        told = call()
-        _wait(device)
-        return now() - start if told is None else told
-
-    for call in arms.values():
-        timed(call)
-    seconds: dict[str, list[float]] = {name: [] for name in arms}
-    for _ in range(args.repeats):
-        for name, call in arms.items():
-            seconds[name].append(timed(call))
-    return seconds
-
-
-def _clock(args: argparse.Namespace) -> Callable[[], float]:
-    return time.process_time if args.cpu_time else time.perf_counter
-
-
-def _wait(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-
-
-def ratios(seconds: Mapping[str, list[float]], arm: str, to: str) -> list[float]:
-    """Time of `arm` over time of `to`, turn by turn."""
-    return [one / other for one, other in zip(seconds[arm], seconds[to], strict=True)]
-
-
-def spread(values: list[float], form: str = ".3f") -> str:
-    """Median (least - most)."""
-    return f"{statistics.median(values):{form}} ({min(values):{form}} - {max(values):{form}})"
-
-
-def show(title: str, header: list[str], rows: list[list[str]]) -> None:
-    """A Markdown table."""
-    print(f"\n{title}\n\n| " + " | ".join(header) + " |")
-    print("|" + "---|" * len(header))
-    for row in rows:
-        print("| " + " | ".join(row) + " |")
-
-
-# -- what is measured ----------------------------------------------------------------------------------------------
 
 
 def _images(n: int, augment: Mapping) -> Images:
@@ -146,10 +77,7 @@ def _images(n: int, augment: Mapping) -> Images:
 
 def _model(name: str, args: argparse.Namespace, device: torch.device) -> tuple[nn.Module, Task]:
     """A model of configs/model and a task of exactly `steps` batches of random images."""
-    known = {path.stem: path for folder in paths.config_dirs() for path in (folder / "model").glob("*.yaml")}
-    if name not in known:
-        raise UsageError(f"There is no model {name!r}. {did_you_mean(name, known)}")
-    config = yaml.safe_load(known[name].read_text())
+    config = model_config(name)
     if "image" not in config["accepts"]:
         raise UsageError(f"{name} reads {' and '.join(config['accepts'])}, not images.")
     n = args.steps * args.batch_size
@@ -242,24 +170,6 @@ def _closure(model: nn.Module, task: Task, batch, autocast: Callable) -> torch.T
     losses = task.loss(output, batch)
     losses.mean().backward()
     return losses.detach()
-
-
-def whole_loop(model: nn.Module, base: torch.optim.Optimizer | str, task: Task, args: argparse.Namespace,
-               device: torch.device) -> float:  # fmt: skip
-    """One epoch of a run: the seconds of its training clock, which stands still for the look at the valid split."""
-    options = Options(
-        epochs=1, max_steps=None, budget="epochs", seconds=None, batch_size=args.batch_size, eval_batch_size=2,
-        drop_last=False, clip_norm=None, label_smoothing=0.0, patience=None, eval_every=1, checkpoint_seconds=1e9,
-    )  # fmt: skip
-    method = create_optimizer("erm", base, model)
-    trainer = Trainer(task, model, method, constant, options, seed=0, precision=args.precision, device=device)
-    trainer.clock = Clock(device, _clock(args))
-    trainer.fit(save=_ignore, report=_ignore, stop=lambda: False, log=_ignore)
-    return trainer.clock.seconds["train"]
-
-
-def _ignore(_: dict) -> None:
-    pass
 
 
 def options(name: str, model: nn.Module, task: Task, args: argparse.Namespace, device: torch.device) -> None:

@@ -9,7 +9,6 @@ import contextlib
 import json
 import statistics
 import sys
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
@@ -20,12 +19,11 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from sam_bench import paths, provenance, run, seeding
+from sam_bench import paths, run, seeding
 from sam_bench.datasets.task import Task
 from sam_bench.errors import UsageError
-from sam_bench.execute import pick_device
 from sam_bench.optim import create_optimizer
-from sam_bench.speed_images import interleave, ratios, show, spread, whole_loop
+from sam_bench.speed_measure import conditions, interleave, prepare, ratios, show, spread, where, whole_loop
 from sam_bench.speed_optimizers import fitting
 from sam_bench.speed_reading import reading
 
@@ -66,13 +64,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> int:
     """Measure; print Markdown tables or JSON."""
-    if min(args.batch_size, args.steps, args.repeats) < 1:
-        raise UsageError("--batch-size, --steps and --repeats are numbers from 1 on.")
-    device = pick_device(args.device)
-    if args.cpu_time and (device.type != "cpu" or args.threads != 1):
-        raise UsageError("--cpu-time counts one thread: it goes with --device cpu --threads 1.")
-    if args.threads:
-        torch.set_num_threads(args.threads)
+    device = prepare(args, args.cpu_time)
     alone = args.json == "-"
     with contextlib.redirect_stdout(sys.stderr) if alone else contextlib.nullcontext():
         found = measure(args, device)
@@ -90,7 +82,7 @@ def measure(args: argparse.Namespace, device: torch.device) -> dict[str, Any]:
     if config["dataset"]["modality"] != "molecule":
         raise UsageError(f"{args.dataset} holds {config['dataset']['modality']}s; see `sam-bench speed images`.")
     task = run.build_task(config, paths.data_dir())
-    found: dict[str, Any] = {"conditions": conditions(args, config, task, device)}
+    found: dict[str, Any] = {"conditions": setting(args, config, task, device)}
     print(describe(found["conditions"]))
     if "reading" in args.parts:
         found["reading"] = reading(config, args.dataset)
@@ -102,9 +94,8 @@ def measure(args: argparse.Namespace, device: torch.device) -> dict[str, Any]:
     return found
 
 
-def conditions(args: argparse.Namespace, config: Mapping, task: Task, device: torch.device) -> dict[str, Any]:
+def setting(args: argparse.Namespace, config: Mapping, task: Task, device: torch.device) -> dict[str, Any]:
     """Where and how it is measured."""
-    machine = provenance.hardware(device)
     return {
         "dataset": args.dataset,
         "molecules": len(task.targets),
@@ -112,10 +103,7 @@ def conditions(args: argparse.Namespace, config: Mapping, task: Task, device: to
         "parameters": sum(p.numel() for p in run.build_model(config, task).parameters()),
         "batch_size": args.batch_size,
         "base": args.base,
-        "machine": machine["name"],
-        "threads": None if device.type == "cuda" else torch.get_num_threads(),
-        "torch": torch.__version__,
-        "date": time.strftime("%Y-%m-%d"),
+        **conditions(device),
         "clock": "cpu" if args.cpu_time else "wall",
         "steps": args.steps,
         "n": args.repeats,
@@ -124,11 +112,9 @@ def conditions(args: argparse.Namespace, config: Mapping, task: Task, device: to
 
 def describe(c: Mapping[str, Any]) -> str:
     """The line above the tables."""
-    where = c["machine"] if c["threads"] is None else f"{c['machine']}, {c['threads']} thread(s)"
     return (
         f"{c['dataset']}, {c['molecules']:,} molecules; {c['parameters']:,} parameters; batch {c['batch_size']}; base "
-        f"{c['base']}. {where}, torch {c['torch']}, {c['date']}; {c['clock']} clock, n = {c['n']} in turn, "
-        "median (least - most)"
+        f"{c['base']}. {where(c)}; {c['clock']} clock, n = {c['n']} in turn, median (least - most)"
     )
 
 

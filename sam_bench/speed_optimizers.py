@@ -18,11 +18,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sam_bench import provenance, seeding
+from sam_bench import seeding
 from sam_bench import speed_against as against
 from sam_bench.errors import UsageError
 from sam_bench.optim import SharpnessAware, create_optimizer
-from sam_bench.speed_images import ratios, show, spread
+from sam_bench.speed_measure import conditions, prepare, ratios, show, spread, wait, where
 from sam_bench.speed_workload import Workload, build_workload
 
 REQUIRED = ("erm", "sam", "looksam", "ae_sam", "ae_looksam", "graphsam", "vsam")
@@ -50,14 +50,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> int:
     """Measure and print a Markdown table."""
-    if min(args.batch_size, args.steps, args.repeats) < 1:
-        raise UsageError("--batch-size, --steps and --repeats are numbers from 1 on.")
-    if args.clock == "cpu" and args.device.startswith("cuda"):
+    device = prepare(args, cpu_time=False)
+    if args.clock == "cpu" and device.type == "cuda":
         raise UsageError("--clock cpu does not see a GPU's work: leave it out.")
-    if args.threads:
-        torch.set_num_threads(args.threads)
     seeding.seed_everything(0, deterministic=False)
-    workload = build_workload(args)
+    workload = build_workload(args, device)
     arms = build_arms(args, workload)
     seconds = measure(arms, args)
     bare, _ = extra_memory(arms[BARE])
@@ -66,10 +63,10 @@ def main(args: argparse.Namespace) -> int:
     ]
     for name in [name for name, arm in arms.items() if arm.skipped]:
         print(f"left out: {name} met a loss or gradient that is not finite and skipped {arms[name].skipped} steps")
-    conditions = describe(args, workload, seconds)
-    report(conditions, rows)
+    described = describe(args, workload, seconds)
+    report(described, rows)
     if args.json:
-        args.json.write_text(json.dumps({"conditions": conditions, "rows": rows}, indent=1))
+        args.json.write_text(json.dumps({"conditions": described, "rows": rows}, indent=1))
     return 0
 
 
@@ -170,20 +167,15 @@ def measure(arms: dict[str, Arm], args: argparse.Namespace) -> dict[str, list[fl
     for _ in range(args.repeats):
         for name, arm in arms.items():
             before, inside = arm.evals, arm.inside
-            _wait(device)
+            wait(device)
             start = now()
             for _ in range(args.steps):
                 arm.step()
-            _wait(device)
+            wait(device)
             seconds[name].append(now() - start)
             arm.outside.append(seconds[name][-1] - (arm.inside - inside))
             arm.passes.append((arm.evals - before) / args.steps)
     return seconds
-
-
-def _wait(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
 
 
 def extra_memory(arm: Arm, bare: int = 0) -> tuple[int, float]:
@@ -233,16 +225,12 @@ def summary(name: str, arm: Arm, bare: Arm, seconds: dict[str, list[float]], bar
 
 def describe(args: argparse.Namespace, workload: Workload, seconds: dict[str, list[float]]) -> dict[str, Any]:
     """Where and how it was measured."""
-    machine = provenance.hardware(workload.device)
     return {
         "model": workload.name,
         "parameters": workload.parameters,
         "batch_size": workload.n,
         "base": args.base,
-        "machine": machine["name"],
-        "threads": None if workload.device.type == "cuda" else torch.get_num_threads(),
-        "torch": torch.__version__,
-        "date": time.strftime("%Y-%m-%d"),
+        **conditions(workload.device),
         "clock": args.clock,
         "n": args.repeats,
         "steps": args.steps,
@@ -250,13 +238,11 @@ def describe(args: argparse.Namespace, workload: Workload, seconds: dict[str, li
     }
 
 
-def report(conditions: dict[str, Any], rows: list[dict[str, Any]]) -> None:
+def report(c: dict[str, Any], rows: list[dict[str, Any]]) -> None:
     """A line of conditions and a Markdown table."""
-    c = conditions
-    where = c["machine"] if c["threads"] is None else f"{c['machine']}, {c['threads']} thread(s)"
     print(
         f"{c['model']}, {c['parameters']:,} parameters, batch {c['batch_size']}, base {c['base']}: "
-        f"{c['bare_milliseconds']:.1f} ms a step. {where}, torch {c['torch']}, {c['date']}; {c['clock']} clock, "
+        f"{c['bare_milliseconds']:.1f} ms a step. {where(c)}; {c['clock']} clock, "
         f"n = {c['n']} turns of {c['steps']} steps, median (least - most)"
     )
     header = ["method", "passes per step", "time / bare base", "overhead, %", "own work, %", "extra memory / weights"]

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from sam_bench import paths, run
-from sam_bench.speed_images import show
+from sam_bench.speed_measure import show
 
 
 def reading(config: Mapping, name: str) -> dict[str, dict[str, float]]:

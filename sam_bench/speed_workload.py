@@ -1,7 +1,7 @@
 """The model, batch and closure on which the cost of a method is measured."""
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
@@ -13,7 +13,6 @@ from torch import Tensor, nn
 
 from sam_bench import paths, run
 from sam_bench.errors import UsageError, did_you_mean
-from sam_bench.execute import pick_device
 
 
 @dataclass(frozen=True)
@@ -32,13 +31,12 @@ class Workload:
         return sum(p.numel() for p in self.model.parameters())
 
 
-def build_workload(args: argparse.Namespace) -> Workload:
+def build_workload(args: argparse.Namespace, device: torch.device) -> Workload:
     """The model of the command line; raises UsageError for an unknown one."""
-    device = pick_device(args.device)
     if args.model == "mlp":
         model = nn.Sequential(nn.Linear(256, 512), nn.ReLU(), nn.Linear(512, 512), nn.ReLU(), nn.Linear(512, 10))
         return _random_classes("mlp", model, torch.randn(args.batch_size, 256), lambda x: x, device)
-    config = _model_config(args.model)
+    config = model_config(args.model, also=["mlp"])
     if "image" in config["accepts"]:
         images = SimpleNamespace(num_outputs=10, inputs={"channels": 3, "size": 32})
         model = run.build_model({"model": config}, images)
@@ -48,10 +46,11 @@ def build_workload(args: argparse.Namespace) -> Workload:
     return _molecules(args, device)
 
 
-def _model_config(name: str) -> dict[str, Any]:
+def model_config(name: str, also: Sequence[str] = ()) -> dict[str, Any]:
+    """The YAML of a model; raises UsageError for an unknown one, to whose neighbours `also` belong."""
     known = {path.stem: path for folder in paths.config_dirs() for path in (folder / "model").glob("*.yaml")}
     if name not in known:
-        raise UsageError(f"There is no model {name!r}. {did_you_mean(name, [*known, 'mlp'])}")
+        raise UsageError(f"There is no model {name!r}. {did_you_mean(name, [*known, *also])}")
     return yaml.safe_load(known[name].read_text())
 
 
@@ -76,6 +75,3 @@ def _molecules(args: argparse.Namespace, device: torch.device) -> Workload:
         return task.loss(model(part), part, getattr(model, "disagreement", 0.0))
 
     return Workload(args.model, model, len(batch), losses, device)
-
-
-# -- arms ------------------------------------------------------------------------------------------------------------

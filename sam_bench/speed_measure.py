@@ -1,0 +1,116 @@
+"""How costs are measured: arms in turn (A B A B ...) after a warm-up, ratios turn by turn, medians, Markdown tables."""
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import nn
+
+from sam_bench import provenance
+from sam_bench.clock import Clock
+from sam_bench.datasets.task import Task
+from sam_bench.errors import UsageError
+from sam_bench.execute import pick_device
+from sam_bench.optim import create_optimizer
+from sam_bench.schedule import constant
+from sam_bench.train import Options, Trainer
+
+Arms = Mapping[str, Callable[[], float | None]]  # an arm that has a clock of its own returns its seconds
+
+
+def prepare(args: argparse.Namespace, cpu_time: bool) -> torch.device:
+    """The device, with the threads that were asked for; raises UsageError for numbers that measure nothing."""
+    if min(args.batch_size, args.steps, args.repeats) < 1:
+        raise UsageError("--batch-size, --steps and --repeats are numbers from 1 on.")
+    device = pick_device(args.device)
+    if cpu_time and (device.type != "cpu" or args.threads != 1):
+        raise UsageError("--cpu-time counts one thread: it goes with --device cpu --threads 1.")
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    return device
+
+
+def conditions(device: torch.device) -> dict[str, Any]:
+    """Where and when: machine, threads (None on a GPU), version of torch, date."""
+    return {
+        "machine": provenance.hardware(device)["name"],
+        "threads": None if device.type == "cuda" else torch.get_num_threads(),
+        "torch": torch.__version__,
+        "date": time.strftime("%Y-%m-%d"),
+    }
+
+
+def where(c: Mapping[str, Any]) -> str:
+    """`conditions` in words."""
+    threads = "" if c["threads"] is None else f", {c['threads']} thread(s)"
+    return f"{c['machine']}{threads}, torch {c['torch']}, {c['date']}"
+
+
+def clock(args: argparse.Namespace) -> Callable[[], float]:
+    """The clock that `--cpu-time` says."""
+    return time.process_time if args.cpu_time else time.perf_counter
+
+
+def wait(device: torch.device) -> None:
+    """Until the device has done what it was given."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def interleave(arms: Arms, args: argparse.Namespace, device: torch.device) -> dict[str, list[float]]:
+    """Seconds of each arm, `args.repeats` times in turn after one call of each to warm up."""
+    now = clock(args)
+
+    def timed(call: Callable[[], float | None]) -> float:
+        wait(device)
+        start = now()
+        told = call()
+        wait(device)
+        return now() - start if told is None else told
+
+    for call in arms.values():
+        timed(call)
+    seconds: dict[str, list[float]] = {name: [] for name in arms}
+    for _ in range(args.repeats):
+        for name, call in arms.items():
+            seconds[name].append(timed(call))
+    return seconds
+
+
+def whole_loop(model: nn.Module, base: torch.optim.Optimizer | str, task: Task, args: argparse.Namespace,
+               device: torch.device) -> float:  # fmt: skip
+    """One epoch of a run: the seconds of its training clock, which stands still for the look at the valid split."""
+    options = Options(
+        epochs=1, max_steps=None, budget="epochs", seconds=None, batch_size=args.batch_size, eval_batch_size=2,
+        drop_last=False, clip_norm=None, label_smoothing=0.0, patience=None, eval_every=1, checkpoint_seconds=1e9,
+    )  # fmt: skip
+    method = create_optimizer("erm", base, model)
+    trainer = Trainer(task, model, method, constant, options, seed=0, precision=args.precision, device=device)
+    trainer.clock = Clock(device, clock(args))
+    trainer.fit(save=_ignore, report=_ignore, stop=lambda: False, log=_ignore)
+    return trainer.clock.seconds["train"]
+
+
+def _ignore(_: dict) -> None:
+    pass
+
+
+def ratios(seconds: Mapping[str, list[float]], arm: str, to: str) -> list[float]:
+    """Time of `arm` over time of `to`, turn by turn."""
+    return [one / other for one, other in zip(seconds[arm], seconds[to], strict=True)]
+
+
+def spread(values: list[float], form: str = ".3f") -> str:
+    """Median (least - most)."""
+    return f"{statistics.median(values):{form}} ({min(values):{form}} - {max(values):{form}})"
+
+
+def show(title: str, header: list[str], rows: list[list[str]]) -> None:
+    """A Markdown table."""
+    print(f"\n{title}\n\n| " + " | ".join(header) + " |")
+    print("|" + "---|" * len(header))
+    for row in rows:
+        print("| " + " | ".join(row) + " |")
