@@ -33,8 +33,3 @@ def extra_config_dirs() -> list[Path]:
 def config_dirs() -> list[Path]:
     """All folders with YAML files, the user's own first."""
     return [*extra_config_dirs(), config_dir()]
-
-
-def first_of_torchrun() -> bool:
-    """False in all processes that torchrun started but the first: they say nothing that the first says."""
-    return "TORCHELASTIC_RUN_ID" not in os.environ or os.environ.get("RANK", "0") == "0"

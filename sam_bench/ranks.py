@@ -17,7 +17,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from sam_bench import seeding
+from sam_bench import seeding, torchrun
 from sam_bench.errors import UsageError
 
 T = TypeVar("T")
@@ -27,11 +27,6 @@ BATCH_NORMS = nn.modules.batchnorm._BatchNorm
 
 class RankLost(Exception):
     """Another process of this run is gone: this one cannot go on, and its checkpoint is kept."""
-
-
-def asked_for() -> bool:
-    """Whether torchrun started this process as one of several."""
-    return "TORCHELASTIC_RUN_ID" in os.environ and int(os.environ.get("WORLD_SIZE", "1")) > 1
 
 
 def rank() -> int:
@@ -47,7 +42,7 @@ def count() -> int:
 @contextmanager
 def together(device: str) -> Iterator[None]:
     """Within it the processes that torchrun started are one group; `device` is the configuration's."""
-    if not asked_for():
+    if not torchrun.several():
         yield
         return
     on_gpu = device != "cpu" and torch.cuda.is_available()

@@ -6,7 +6,7 @@ import signal
 import sys
 from typing import NoReturn
 
-from sam_bench import paths
+from sam_bench import paths, torchrun
 from sam_bench.commands.experiments import need_bench
 from sam_bench.errors import UsageError
 
@@ -14,18 +14,17 @@ from sam_bench.errors import UsageError
 def run(arguments: argparse.Namespace) -> int:
     """One run, or a Hydra multirun; one of its processes where torchrun started several."""
     need_bench()
-    first = paths.first_of_torchrun()
-    if "TORCHELASTIC_RUN_ID" in os.environ:  # before torch is imported: its remarks on unused parameters are none to us
+    if torchrun.here():  # before torch is imported: its remarks on unused parameters are none to us
         os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
-    if not first:
+    if not torchrun.first():
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - for the rest of this process
     try:
         status = _run(arguments)
     except UsageError:
-        if first:
+        if torchrun.first():
             raise
         status = 2  # the first process says why
-    if "TORCHELASTIC_RUN_ID" in os.environ:
+    if torchrun.here():
         leave(status)
     return status
 
@@ -82,7 +81,7 @@ def _run_cell(cell) -> int:
         print(f"sam-bench: {error} from {directory.working}", file=sys.stderr)
         return 1
     except Stopped:
-        if not paths.first_of_torchrun():
+        if not torchrun.first():
             return 130
         print(f"stopped; the same command goes on from {directory.working}", file=sys.stderr)
         return 130

@@ -1,13 +1,12 @@
 """`sam-bench sweep`."""
 
 import argparse
-import os
 import shlex
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
-from sam_bench import paths
+from sam_bench import paths, torchrun
 from sam_bench.commands.experiments import need_bench
 from sam_bench.errors import UsageError
 
@@ -50,7 +49,7 @@ def sweep(arguments: argparse.Namespace) -> int:
 
 def check(arguments: argparse.Namespace) -> None:
     """Raise UsageError for options that make no sense together."""
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1 and "TORCHELASTIC_RUN_ID" in os.environ:
+    if torchrun.several():
         raise UsageError(
             "torchrun is for one run: torchrun --nproc-per-node N -m sam_bench run ...; a sweep has --jobs."
         )
