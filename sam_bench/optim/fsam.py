@@ -36,5 +36,5 @@ class FSAM(SAM):
         if (m := self.memory.get("m")) is None:
             self.memory["m"] = g
             return self.to_radius(g)
-        self.memory["m"] = self.lmbda * m + (1 - self.lmbda) * g
+        self.memory["m"] = m.running(self.lmbda, (1 - self.lmbda) * g)
         return self.to_radius(g - self.sigma * m)

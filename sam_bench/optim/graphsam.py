@@ -46,7 +46,7 @@ class GraphSAM(SharpnessAware):
             h = self.memory["h"]
         g_s = oracle(self.to_radius(h) * self.decay())
         # What the next step perturbs with; storing it now spares the memory of g_s.
-        self.memory["h"] = self.beta * h + (1 - self.beta) * g_s / (g_s.norm() + TINY)
+        self.memory["h"] = h.running(self.beta, (1 - self.beta) * g_s / (g_s.norm() + TINY))
         return g_s
 
     def decay(self) -> float:

@@ -37,7 +37,7 @@ class MSAM(SharpnessAware):
         v = self.memory.get("v") if own else self._momentum_of_base()
         g = oracle(None if v is None else -self.to_radius(v))
         if own:
-            self.memory["v"] = g if v is None else self.momentum * v + g
+            self.memory["v"] = g if v is None else v.running(self.momentum, g)
         return g
 
     def _momentum_of_base(self) -> Vector | None:

@@ -121,7 +121,7 @@ class SharpnessAware(Optimizer):
         self.base.step()
         for name in self.vectors:
             if name in self.memory:  # as it would come from a checkpoint, so that a resume changes no bit
-                self.memory[name] = self.memory[name].plain()
+                self.memory[name] = self.memory[name].settled()
         self.memory["step"] += 1
         self.memory["grad_evals"] += oracle.grad_evals
         self.memory["sampled"] += oracle.plain > 0 and oracle.perturbed > 0
@@ -232,13 +232,14 @@ class SharpnessAware(Optimizer):
                 continue
             if len(v.parts) != len(params) or v.parts[0].device != params[0].device:
                 added = [torch.zeros_like(p, dtype=wide(p.dtype)) for p in params[len(v.parts) :]]
-                self.memory[name] = Vector([part.to(params[0].device) for part in v.parts] + added)
+                self.memory[name] = Vector([part.to(params[0].device) for part in v.parts] + added, v.factor)
 
     def state_dict(self) -> dict[str, Any]:
         """`{"base": ..., "memory": ...}`: tensors and plain values, so `torch.load(weights_only=True)` reads it."""
         for hook in self._optimizer_state_dict_pre_hooks.values():
             hook(self)
         memory = {name: value.parts if isinstance(value, Vector) else value for name, value in self.memory.items()}
+        memory |= {f"{name}_factor": float(v.factor) for name, v in self.memory.items() if isinstance(v, Vector)}
         state = {"base": self.base.state_dict(), "memory": memory}
         for hook in self._optimizer_state_dict_post_hooks.values():
             state = hook(self, state) or state
@@ -253,9 +254,11 @@ class SharpnessAware(Optimizer):
         self.base.load_state_dict(state_dict["base"])
         device = self.params[0].device
         self.memory.clear()
-        for name, value in state_dict["memory"].items():
+        saved = dict(state_dict["memory"])
+        factors = {name: saved.pop(f"{name}_factor", 1.0) for name in self.vectors}
+        for name, value in saved.items():
             if name in self.vectors:
-                value = Vector(part.detach().to(device, copy=True) for part in value)
+                value = Vector((part.detach().to(device, copy=True) for part in value), factors[name])
             elif isinstance(value, Tensor):
                 value = value.detach().to(device, copy=True)
             self.memory[name] = value

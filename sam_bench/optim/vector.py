@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 Scalar = float | Tensor
+LEAST = 1e-3  # a smaller factor is multiplied in: the tensors beside it grow as it shrinks
 
 
 class Vector:
@@ -34,6 +35,10 @@ class Vector:
     def plain(self) -> "Vector":
         """The same vector without a factor, which is itself if it has none: a norm that it knows is kept."""
         return self if self._is_plain() else Vector(self.dense())
+
+    def settled(self) -> "Vector":
+        """The same vector as a checkpoint gives it back, bit by bit: without a factor, or beside a plain number."""
+        return self if isinstance(self.factor, float) and LEAST <= abs(self.factor) <= 1 / LEAST else self.plain()
 
     def _is_plain(self) -> bool:
         return isinstance(self.factor, float) and self.factor == 1.0
@@ -66,6 +71,13 @@ class Vector:
     def __iadd__(self, other: "Vector") -> "Vector":
         """`v += u` overwrites the tensors of `v`, which costs a third of fresh memory; never on one of the memory."""
         return self._sum(other, in_place=True)
+
+    def running(self, decay: float, other: "Vector") -> "Vector":
+        """`decay * self + other` in one sweep: `c*A + d*B` is `c * (A + d/c*B)`, and the factor `c` is only noted."""
+        old = self * decay
+        if not isinstance(old.factor, float) or abs(old.factor) < LEAST or not isinstance(other.factor, float):
+            return old + other
+        return Vector(torch._foreach_add(self.parts, other.parts, alpha=other.factor / old.factor), old.factor)
 
     def __sub__(self, other: "Vector") -> "Vector":
         return self + -other

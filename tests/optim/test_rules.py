@@ -313,3 +313,15 @@ def test_vsam_budget_follows_its_windows(p_max):
             newest = [optimizer.memory[name][-1].item() for name in ("N", "R", "Q")]
             assert newest == pytest.approx([norms[-1], ratios[-1], blocks[-1]])
     assert largest == int(p_max * 6)
+
+
+@pytest.mark.parametrize("decay", [0.0, 1e-4, 0.5, 0.9, 0.999, 1.0])
+def test_an_average_that_notes_its_factor_is_the_average(decay):
+    generator = torch.Generator().manual_seed(0)
+    new = [torch.randn(5, generator=generator) for _ in range(2000)]
+    kept, plain = Vector([torch.zeros(5)]), torch.zeros(5, dtype=torch.float64)
+    for g in new:
+        kept = kept.running(decay, 0.25 * Vector([g])).settled()
+        plain = decay * plain + 0.25 * g.double()
+        assert 1e-3 <= abs(kept.factor) <= 1, "tensors that grow for ever overflow"
+    torch.testing.assert_close(kept.flat().double(), plain, rtol=1e-4, atol=1e-5)
