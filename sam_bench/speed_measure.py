@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.profiler import ProfilerActivity, profile
 
 from sam_bench import provenance
 from sam_bench.clock import Clock
@@ -78,6 +79,14 @@ def interleave(arms: Arms, args: argparse.Namespace, device: torch.device) -> di
         for name, call in arms.items():
             seconds[name].append(timed(call))
     return seconds
+
+
+def kernel_seconds(call: Callable[[], object], device: torch.device) -> float:
+    """Seconds that a CUDA device computes in one `call`: the sum of its kernels and copies, one after another."""
+    with profile(activities=[ProfilerActivity.CUDA]) as seen:
+        call()
+        wait(device)
+    return sum(event.self_device_time_total for event in seen.key_averages()) / 1e6
 
 
 def whole_loop(model: nn.Module, base: torch.optim.Optimizer | str, task: Task, args: argparse.Namespace,

@@ -23,7 +23,17 @@ from sam_bench import paths, run, seeding
 from sam_bench.datasets.task import Task
 from sam_bench.errors import UsageError
 from sam_bench.optim import create_optimizer
-from sam_bench.speed_measure import conditions, interleave, prepare, ratios, show, spread, where, whole_loop
+from sam_bench.speed_measure import (
+    conditions,
+    interleave,
+    kernel_seconds,
+    prepare,
+    ratios,
+    show,
+    spread,
+    where,
+    whole_loop,
+)
 from sam_bench.speed_optimizers import fitting
 from sam_bench.speed_reading import reading
 
@@ -237,12 +247,17 @@ def steps(work: Work, precision: str) -> dict[str, Any]:
         f"\nmatrix product {spread(peak, ',.0f')} GFLOP/s; {BASE} reaches {spread(reached)} of it, "
         f"at {work.flops / work.molecules / 1e9:.3f} GFLOP per molecule and step"
     )
-    return {
+    found = {
         "molecules_per_second": {name: _told(values) for name, values in rates.items()},
         "time_over_erm": {name: _told(values) for name, values in relative.items()},
         "peak_gflop_per_second": _told(peak),
         "share_of_peak": _told(reached),
     }
+    if work.device.type == "cuda":
+        busy = kernel_seconds(arms[BASE], work.device)
+        found["launch_bound_share"] = max(0.0, 1 - busy / statistics.median(seconds[BASE]))
+        print(f"{BASE}: the GPU waits for the next launch in {found['launch_bound_share']:.3f} of the step")
+    return found
 
 
 def _products(matrix: torch.Tensor) -> None:

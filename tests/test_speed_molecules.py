@@ -85,3 +85,11 @@ def test_operations_are_those_of_the_products_and_the_same_in_every_turn():
 def test_wrong_requests(words, message):
     with pytest.raises(UsageError, match=message):
         speed_molecules.main(parse("--parts", "step", *words))
+
+
+@pytest.mark.gpu
+def test_a_gpu_tells_how_long_it_waits(capsys):
+    args = parse("--parts", "step", "--precision", "bf16", "--optimizers", "sam", "--device", "cuda", "--json")
+    assert speed_molecules.main(args) == 0
+    found = json.loads(capsys.readouterr().out)["steps"]["bf16"]
+    assert 0 < found["launch_bound_share"] < 1
