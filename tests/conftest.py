@@ -32,15 +32,6 @@ def data_dir(tmp_path_factory) -> Path:
     return folder
 
 
-@pytest.fixture(scope="module")
-def alone(request, tmp_path_factory):
-    """While the tests of this module run here, those of the same module wait in other workers."""
-    base = tmp_path_factory.getbasetemp()
-    base = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
-    with FileLock(base / f"{request.module.__name__}.lock"):
-        yield
-
-
 @pytest.fixture
 def results_dir(tmp_path, monkeypatch) -> Path:
     """A results folder of this test's own."""

@@ -26,7 +26,7 @@ GRID = (
 
 
 @pytest.fixture(scope="module")
-def cluster(alone):
+def cluster():
     """`ray start --head`, stopped afterwards; its address."""
     program, address = Path(sys.executable).with_name("ray"), "127.0.0.1:26379"
     options = ["--port=26379", "--num-cpus=2", "--include-dashboard=false", "--disable-usage-stats"]

@@ -37,7 +37,7 @@ def slurm(controller):
 
 
 @pytest.fixture(scope="module")
-def controller(alone, tmp_path_factory):
+def controller(tmp_path_factory):
     """The SLURM that is there, or one that is started here and stopped afterwards."""
     if answers():
         yield "found"
