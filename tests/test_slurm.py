@@ -1,5 +1,6 @@
 """A sweep on a real SLURM: the records of a sweep on this machine, whatever happens to its tasks."""
 
+import itertools
 import os
 import re
 import shutil
@@ -16,6 +17,7 @@ from test_resume import assert_same_run
 from sam_bench.run import compose_cells
 
 pytestmark = [pytest.mark.slurm, pytest.mark.timeout(600), pytest.mark.xdist_group("slurm")]  # one node for all
+STARTS_WITHIN = 90  # seconds in which some task must run: the node is ours and has room
 STARTER = Path(__file__).resolve().parents[2] / "shared" / "slurm-local"  # starts a SLURM of one node, as root
 LONG = ("dataset=digits", "model=fastnet_tiny", "train.epochs=12", "train.batch_size=256")
 SMALL = ("launcher.cpus=1", "launcher.memory_gb=2", "launcher.minutes=20", "--launcher", "slurm")
@@ -28,7 +30,7 @@ def slurm(controller):
         subprocess.run(["scancel", "--user", "root"], check=True)
         deadline = time.monotonic() + 120
         while subprocess.run(["squeue", "-h"], capture_output=True, text=True, check=True).stdout:
-            assert time.monotonic() < deadline, "the queue does not empty"
+            assert time.monotonic() < deadline, f"the queue does not empty:\n{what_slurm_says()}"
             time.sleep(0.5)
         node = subprocess.run(["sinfo", "-h", "-o", "%n"], capture_output=True, text=True, check=True).stdout.strip()
         subprocess.run(
@@ -79,14 +81,29 @@ def ended(process: subprocess.Popen) -> tuple[int, str]:
 
 
 def wait_for(condition, process: subprocess.Popen, seconds: float = 200):
-    deadline = time.monotonic() + seconds
-    while not (found := condition()):
+    begun = ran = time.monotonic()
+    for n in itertools.count():
+        if found := condition():
+            return found
         assert process.poll() is None, process.communicate()[0]
-        assert time.monotonic() < deadline, subprocess.run(
-            "squeue; sinfo -R", shell=True, capture_output=True, text=True
-        )
+        now = time.monotonic()
+        if n % 50 == 0 and queue("-t", "RUNNING"):
+            ran = now
+        if now - begun > seconds or now - ran > STARTS_WITHIN:
+            process.terminate()
+            pytest.fail(f"after {now - begun:.0f} s, {now - ran:.0f} s without a running task:\n{what_slurm_says()}")
         time.sleep(0.1)
-    return found
+
+
+def what_slurm_says() -> str:
+    """Jobs with their reasons, the node and what is wrong with it."""
+    commands = "squeue -r; sinfo -R; scontrol show job; scontrol show node; ps aux | grep -E '[s]lurm|[m]unge'"
+    return subprocess.run(commands, shell=True, capture_output=True, text=True).stdout
+
+
+def queue(*words: str) -> str:
+    """What `squeue` lists, one task a line."""
+    return subprocess.run(["squeue", "-h", "-r", *words], capture_output=True, text=True).stdout.strip()
 
 
 def task_of(results: Path, number: int) -> str:
@@ -125,8 +142,7 @@ def cell_of(grid, optimizer):
 
 
 def state(task: str) -> str:
-    done = subprocess.run(["squeue", "-h", "-r", "-o", "%T", "-j", task], capture_output=True, text=True)
-    return done.stdout.strip()
+    return queue("-o", "%T", "-j", task)
 
 
 def test_ctrl_c_lets_tasks_write_a_checkpoint(slurm, tmp_path):
@@ -148,8 +164,7 @@ def test_ctrl_c_lets_tasks_write_a_checkpoint(slurm, tmp_path):
 
 def left(array: str) -> str:
     """The tasks of an array that still wait or run."""
-    words = ["squeue", "-h", "-r", "-t", "PENDING,RUNNING", "-o", "%i", "-j", array]
-    return subprocess.run(words, capture_output=True, text=True).stdout
+    return queue("-t", "PENDING,RUNNING", "-o", "%i", "-j", array)
 
 
 def test_a_hydra_multirun(slurm, tmp_path):
