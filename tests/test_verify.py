@@ -76,7 +76,6 @@ def test_a_lost_curve_a_moved_folder_and_a_look_at_test_are_found(results_dir):
         (lambda r: reconfigured(r, None, "split_seed", 0, samples=r["samples"] * 2), "budget"),
         (lambda r: r | {"data": r["data"] | {"split_sha256": "other"}}, "split"),
         (lambda r: r | {"data": r["data"] | {"sha256": "other"}}, "data"),
-        (lambda r: r | {"tuning": {"trials": 20}}, "tuning"),
     ],
 )
 def test_an_unfair_comparison_is_found_and_marked(results_dir, change, check):
@@ -106,7 +105,7 @@ def test_more_variants_than_the_base_arm_are_a_warning(results_dir):
     records += [reconfigured(make_record("sam", seed), "optimizer", "rho", 0.2) for seed in range(6)]
     (finding,) = verify(stored(results_dir, records))
     assert (finding.check, finding.level, len(finding.runs)) == ("tuning", "warn", 12)
-    assert "sam x 2" in finding.message
+    assert "sam (rho=0.05; rho=0.2) x 2" in finding.message
 
 
 def test_weak_evidence_is_a_warning(results_dir):

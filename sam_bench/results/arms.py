@@ -54,7 +54,7 @@ class Arm:
     @property
     def scores(self) -> dict:
         """Test metric by (seed, split_seed)."""
-        return {_seeds(run): score(run) for run in self.runs}
+        return {seeds_of(run): score(run) for run in self.runs}
 
     @property
     def score(self) -> Summary:
@@ -114,7 +114,7 @@ def blocks(records: Sequence[Mapping]) -> list[Block]:
     for block in found:
         _name_variants(block.arms)
         for arm in block.arms:
-            arm.runs.sort(key=_seeds)
+            arm.runs.sort(key=seeds_of)
             arm.base = _base_of(arm, block.arms)
             arm.published = published(arm.labels, arm.metric["name"])
     _compare([arm for block in found for arm in block.arms])
@@ -135,7 +135,8 @@ def flatten(config: Mapping, prefix: str = "") -> dict:
     return flat
 
 
-def _seeds(run: Mapping) -> tuple:
+def seeds_of(run: Mapping) -> tuple:
+    """What pairs a run with those of other arms: (seed, split_seed)."""
     return run["labels"]["seed"], run["labels"].get("split_seed", 0)
 
 

@@ -40,12 +40,19 @@ def _short(runs: Sequence[Mapping]) -> Iterable[Finding]:
 
 
 def _variants(found: Sequence[Block]) -> Iterable[Finding]:
-    """Methods with more variants than their base arm: to take the best of them is tuning on the test split."""
+    """Methods with more variants than their base arm: to take the best of them is tuning on the test split.
+
+    Each variant is a trial, and what sets the variants apart is the space that was searched.
+    """
     for block in found:
         counts = _kinds([arm.labels for arm in block.arms], lambda labels: str(labels["optimizer"]))
         several = {name: count for name, count in counts.items() if count > counts.get(BASE_ARM, count)}
         if several:
-            message = f"{block.title}: more variants than of {BASE_ARM} ({counts[BASE_ARM]}): {_listed(several)}; "
+            tried = {
+                f"{name} ({'; '.join(arm.variant for arm in block.arms if arm.labels['optimizer'] == name)})": count
+                for name, count in several.items()
+            }
+            message = f"{block.title}: more variants than of {BASE_ARM} ({counts[BASE_ARM]}): {_listed(tried)}; "
             message += "the best of them, chosen here, would be tuned on the test split"
             runs = [run for arm in block.arms if arm.labels["optimizer"] in several for run in arm.runs]
             yield Finding("tuning", "warn", message, names_of(runs))

@@ -25,7 +25,7 @@ PERCENT = {"accuracy"}
 MARKS = {
     "†": "short run (train.max_steps): not a result of the experiment",
     "‡": "data that could not be verified: not a result on the published data set",
-    "§": "not a fair comparison: data, split, budget, schedule or tuning differ from erm's (see sam-bench verify)",
+    "§": "not a fair comparison: data, split, budget or schedule differ from erm's (see sam-bench verify)",
     "¶": "made from another commit than erm's, or from changed code",
     "~": "timings that cannot be compared: other hardware, or other work on the machine (see sam-bench verify)",
     "✗": "failed runs, with their number; they are not in the mean",

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from sam_bench.errors import UsageError
-from sam_bench.results.arms import BASE_ARM, Arm, Block, blocks
+from sam_bench.results.arms import BASE_ARM, Arm, Block, blocks, seeds_of
 from sam_bench.results.doubts import Finding, doubts, names_of
 from sam_bench.results.record import damaged_files, run_id
 from sam_bench.results.store import curve
@@ -38,7 +38,7 @@ def describe(findings: Sequence[Finding]) -> str:
 
 
 def fairness(found: Sequence[Block]) -> list[Finding]:
-    """Findings about each method beside its base arm: data, split, budget, schedule, base options, tuning.
+    """Findings about each method beside its base arm: data, split, budget, schedule, base options.
 
     A base arm with another budget than the first one is there to differ, and not judged.
     """
@@ -62,7 +62,7 @@ def _unfair(arm: Arm) -> Iterable[tuple[str, str]]:
     if base is None or not arm.runs or not base.runs or arm.labels["optimizer"] == BASE_ARM:
         return
     for check, key in (("data", "sha256"), ("split", "split_sha256")):
-        ours, others = ({_seeds(run): run["data"].get(key) for run in a.runs} for a in (arm, base))
+        ours, others = ({seeds_of(run): run["data"].get(key) for run in a.runs} for a in (arm, base))
         differing = sorted(seeds for seeds in ours.keys() & others.keys() if ours[seeds] != others[seeds])
         if differing:
             yield check, f"differ in {key} for seed {', '.join(str(seed) for seed, _ in differing)}"
@@ -71,9 +71,6 @@ def _unfair(arm: Arm) -> Iterable[tuple[str, str]]:
         if differing:
             yield check, f"differ in {', '.join(differing)}"
     yield from _unequal_spending(arm, base)
-    ours, others = (run.get("tuning", {}).get("trials") for run in (arm.runs[0], base.runs[0]))
-    if ours != others:
-        yield "tuning", f"had {ours or 'no'} and {others or 'no'} tuning trials"
 
 
 # Groups of the configuration that must be the same in arms that are compared, by the name of the check.
@@ -143,9 +140,8 @@ def _against_curve(record: Mapping, rows: Sequence[Mapping]) -> Iterable[str]:
     if any(key.startswith("test/") for key in rows[0]):
         yield "the test split was looked at during training"
     last = rows[-1]
-    for key in ("grad_evals",):
-        if last.get(key) != record[key]:
-            yield f"its curve ends with {key} {last.get(key):.0f}, the record says {record[key]}"
+    if last.get("grad_evals") != record["grad_evals"]:
+        yield f"its curve ends with grad_evals {last.get('grad_evals'):.0f}, the record says {record['grad_evals']}"
     name = f"valid/{record['metric']['name']}"
     stated = record["metrics"].get(name)
     values = {row["epoch"]: row[name] for row in rows if not math.isnan(row.get(name, math.nan))}
@@ -156,7 +152,3 @@ def _against_curve(record: Mapping, rows: Sequence[Mapping]) -> Iterable[str]:
         yield f"its {name} is {stated:.6g}, not the best of the curve ({best:.6g})"
     elif values.get(record.get("best_epoch")) != best:
         yield f"its best epoch ({record.get('best_epoch')}) is not that of its best {name}"
-
-
-def _seeds(run: Mapping) -> tuple:
-    return run["labels"]["seed"], run["labels"].get("split_seed", 0)
