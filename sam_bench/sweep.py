@@ -99,7 +99,7 @@ class Sweep:
         self.retries = retries
         self.attempts: dict[str, int] = {}
         self.interrupts = 0
-        self._told: set[int] = set()
+        self._told: set[Job] = set()
         self._not_before: dict[str, float] = {}
         self._failed_before = {cell.run_id: self._failure(cell) for cell in cells}
 
@@ -130,8 +130,8 @@ class Sweep:
     def _stop(self) -> None:
         """Tell the jobs of an interrupted sweep, also one that was just being started when the signal came."""
         for job in self.running if self.interrupts else ():
-            if id(job) not in self._told:
-                self._told.add(id(job))
+            if job not in self._told:
+                self._told.add(job)
                 job.stop()
 
     def _start(self) -> None:
