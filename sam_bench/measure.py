@@ -16,6 +16,7 @@ from sam_bench.errors import UsageError
 from sam_bench.evaluate import evaluate
 from sam_bench.execute import build, build_trainer, pick_device
 from sam_bench.results import added
+from sam_bench.results.disk import checksum
 from sam_bench.results.record import RunDirectory, read_record
 from sam_bench.surface import Surface
 
@@ -49,7 +50,7 @@ def finished(cell: run.Cell, results: Path) -> Finished | None:
     weights = folder / "best.pt"
     if not weights.is_file():
         return None
-    return Finished(cell, read_record(folder), weights, hashlib.sha256(weights.read_bytes()).hexdigest())
+    return Finished(cell, read_record(folder), weights, checksum(weights))
 
 
 def settings_of(kind: str, options: Mapping, cell: run.Cell) -> dict:
@@ -89,7 +90,10 @@ def measure(kind: str, found: Finished, settings: Mapping, results: Path) -> tup
 def _check_data(task, found: Finished) -> None:
     theirs = found.record["data"]
     if (task.data_sha256, task.split_sha256) != (theirs["sha256"], theirs["split_sha256"]):
-        raise UsageError(f"{task.name}: other data or another split than {found.cell.run_id} was trained on.")
+        raise UsageError(
+            f"{task.name}: other data or another split than {found.cell.run_id} was trained on. Measure where those "
+            "data are (SAM_BENCH_DATA), or move the run away and make it again."
+        )
 
 
 def _surface(found: Finished, settings: Mapping) -> tuple[Surface, dict, object, torch.nn.Module]:

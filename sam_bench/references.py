@@ -123,4 +123,7 @@ def _mean(values: list[float]) -> str:
 
 def _check_split(record: Mapping, expected: str) -> None:
     if record["data"]["split_sha256"] != expected:
-        raise UsageError(f"{record['run_id']} was made on another split than its configuration makes here.")
+        raise UsageError(
+            f"{record['run_id']} was made on another split than its configuration makes here. Compare where its data "
+            "are (SAM_BENCH_DATA), or move the run away and make it again."
+        )

@@ -128,7 +128,7 @@ def _known_by_content(dataset: Mapping[str, Any]) -> Mapping[str, Any]:
     except OSError as error:
         raise UsageError(f"{path} cannot be read: {error.strerror}.") from None
     if dataset["file_sha256"] not in (None, actual):
-        raise UsageError(f"{path} has changed: its sha256 is {actual}, not dataset.file_sha256.")
+        raise UsageError(f"{path} has changed (sha256 {actual}). Leave dataset.file_sha256 out to use it as it is.")
     return {**dataset, "file_sha256": actual}
 
 

@@ -8,7 +8,7 @@ from sam_bench.commands.experiments import records_of
 
 def table(arguments: argparse.Namespace) -> int:
     """The results table."""
-    from sam_bench.results.record import atomic_write
+    from sam_bench.results.disk import atomic_write
     from sam_bench.results.tables import table as render
 
     text = render(records_of(arguments.experiment, arguments.overrides), format=arguments.format)

@@ -1,6 +1,7 @@
 """`sam-bench sharpness`."""
 
 import argparse
+import shlex
 from collections.abc import Mapping
 
 from sam_bench import paths
@@ -29,7 +30,7 @@ def sharpness(arguments: argparse.Namespace) -> int:
     print(f"records: {results / kind}")
     if len(runs) < len(cells):
         print(f"not measured: {len(cells) - len(runs)} of {len(cells)} cells, not finished or without their best.pt")
-    name = " ".join([arguments.experiment, *arguments.overrides])
+    name = shlex.join([arguments.experiment, *arguments.overrides])
     print(f"next:\n  sam-bench table {name}\n  sam-bench figures {name}")
     return 0
 

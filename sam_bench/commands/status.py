@@ -56,7 +56,7 @@ def _advise(rows: Sequence[Mapping], name: str) -> None:
         print(f"planned and stale cells are made by: sam-bench sweep {name}")
     if "failed" in states:
         print(f"when the cause is mended, failed cells are tried again by: sam-bench sweep {name} --retry-failed")
-    if "running" not in states and states == {"finished"}:
+    if states == {"finished"}:
         print(f"see the result with: sam-bench table {name.partition(' --filter')[0]}")
 
 

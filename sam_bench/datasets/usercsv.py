@@ -38,7 +38,10 @@ def load(*, name: str, modality: str, kind: str, metric: str | None, split: str,
         raise UsageError(f"{rows.path} has changed since the run was planned. Give the same command again.")
     actual = rows.sha256()
     if sha256 is not None and actual != sha256:
-        raise UsageError(f"{rows.path} holds other data than dataset.sha256 says: its sha256 is {actual}.")
+        raise UsageError(
+            f"{rows.path} holds other data than dataset.sha256 says: its sha256 is {actual}. Give the file that was "
+            "meant, or leave dataset.sha256 out (the record will say so)."
+        )
     notes = [] if sha256 else [f"not verified: the user's own file (sha256 of its data {actual})"]
     return assemble(
         rows, name=name, modality=modality, kind=kind, metric=metric or METRICS[kind], split=split,

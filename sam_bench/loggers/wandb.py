@@ -22,7 +22,7 @@ from typing import Any, BinaryIO
 
 from sam_bench import paths
 from sam_bench.errors import UsageError
-from sam_bench.results.record import atomic_write
+from sam_bench.results.disk import atomic_write
 from sam_bench.results.store import curve
 
 MODES = ("offline", "online", "disabled")

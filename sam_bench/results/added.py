@@ -14,7 +14,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from sam_bench.errors import UsageError
-from sam_bench.results.record import advice, as_json
+from sam_bench.results.disk import advice
+from sam_bench.results.record import as_json
 
 SCHEMA = 1
 KINDS = ("sharpness", "landscape", "gradients")

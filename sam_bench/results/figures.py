@@ -6,7 +6,7 @@ from pathlib import Path
 
 from sam_bench.results import plots, plots_across, plots_sharpness
 from sam_bench.results.arms import blocks
-from sam_bench.results.record import advice, atomic_write
+from sam_bench.results.disk import advice, atomic_write
 
 FIGURES: dict[str, Callable] = {
     "learning_curves": plots.learning_curves,

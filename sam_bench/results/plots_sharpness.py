@@ -49,7 +49,8 @@ def _points(axis, arms: Sequence[Arm], chosen: Mapping, name: str, style: Mappin
         pairs = [(value(content, name), value(content, "gap_loss")) for content in chosen[arm]]
         pairs = [pair for pair in pairs if all(map(math.isfinite, pair))]
         look = style[arm.name]
-        axis.plot(*zip(*pairs, strict=True), look["marker"], color=look["color"], ms=4.5) if pairs else None
+        if pairs:
+            axis.plot(*zip(*pairs, strict=True), look["marker"], color=look["color"], ms=4.5)
         points += pairs
     return points
 

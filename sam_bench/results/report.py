@@ -8,8 +8,8 @@ from string import Template
 
 from sam_bench.results import report_data
 from sam_bench.results.arms import Block, blocks
+from sam_bench.results.disk import advice, atomic_write
 from sam_bench.results.doubts import Finding
-from sam_bench.results.record import advice, atomic_write
 from sam_bench.results.render import html_tables
 from sam_bench.results.tables import sections
 from sam_bench.results.verify import verify

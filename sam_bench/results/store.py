@@ -20,12 +20,11 @@ ADVICE = {
 }
 
 
-def load(results_dir: Path, run_ids: Iterable[str] | None = None, damaged: list[str] | None = None) -> list[dict]:
+def load(results_dir: Path, run_ids: Iterable[str] | None = None) -> list[dict]:
     """Records of the finished runs, and of the failed ones that never finished.
 
     In the order of `run_ids`, else sorted by name. Each is the content of its record.json with one entry more,
-    `path`, the run's folder. A torn or foreign record raises UsageError, or is left out and its message appended to
-    `damaged` where that list is given.
+    `path`, the run's folder. Raises UsageError for a torn or foreign record.
     """
     runs = Path(results_dir) / "runs"
     names = _names(runs)
@@ -33,14 +32,8 @@ def load(results_dir: Path, run_ids: Iterable[str] | None = None, damaged: list[
     found, seen = [], {}
     for name in wanted:
         folder = name if name in names else f"{name}.failed"
-        if folder not in names:
-            continue
-        try:
+        if folder in names:
             found.append({**_share_parts(read_record(runs / folder), seen), "path": str(runs / folder)})
-        except UsageError as error:
-            if damaged is None:
-                raise
-            damaged.append(str(error))
     return found
 
 
@@ -63,7 +56,10 @@ def curve(record: dict) -> list[dict[str, float]]:
     except FileNotFoundError:
         return []
     except (ValueError, TypeError) as error:
-        raise UsageError(f"{record['path']}/curve.csv is not a learning curve: {error}.") from None
+        raise UsageError(
+            f"{record['path']}/curve.csv is not a learning curve: {error}. Move that folder away and run its "
+            "experiment again."
+        ) from None
 
 
 def test_name(record: dict) -> str:
