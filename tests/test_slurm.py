@@ -90,7 +90,7 @@ def wait_for(condition, process: subprocess.Popen, seconds: float = 200):
         if n % 50 == 0 and queue("-t", "RUNNING"):
             ran = now
         if now - begun > seconds or now - ran > STARTS_WITHIN:
-            process.terminate()
+            process.kill()  # it would wait for an answer; the next test empties the queue
             pytest.fail(f"after {now - begun:.0f} s, {now - ran:.0f} s without a running task:\n{what_slurm_says()}")
         time.sleep(0.1)
 
