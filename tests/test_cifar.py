@@ -107,6 +107,9 @@ def test_missing_and_broken_batches(tmp_path):
         load(tmp_path, "cifar10", verify=False)
 
 
+PIXELS = np.zeros((2, 3072), np.uint8)
+
+
 class Evil:
     def __reduce__(self):
         return print, ("the file ran its own code",)
@@ -116,7 +119,14 @@ class Evil:
     "content",
     [pickle.dumps(Evil()), b"", b"not a pickle", pickle.dumps({}), pickle.dumps({b"data": 1, b"fine_labels": 2}),
      pickle.dumps({b"data": np.zeros((2, 5), np.uint8), b"fine_labels": [0, 1]}, protocol=4),
-     pickle.dumps({b"data": np.zeros((2, 3072)), b"fine_labels": [0, 1]}, protocol=4)],
+     pickle.dumps({b"data": np.zeros((2, 3072)), b"fine_labels": [0, 1]}, protocol=4),
+     pickle.dumps({b"data": PIXELS, b"fine_labels": [0.5, 1.0]}, protocol=4),
+     pickle.dumps({b"data": PIXELS, b"fine_labels": [[0], [1]]}, protocol=4),
+     pickle.dumps({b"data": PIXELS[:0], b"fine_labels": []}, protocol=4),
+     b"cos\nsystem\n(S'echo the file ran its own code'\ntR.",
+     b"\x80\x04\x8c\x05numpy\x8c\x0fndarray.__new__\x93.",  # a dotted name would reach what hangs on an allowed one
+     b"\x80\x04\x8e\xff\xff\xff\xff\xff\xff\xff\x7f", b"\x80\x02]r\xff\xff\xff\x7f.",  # more bytes than there are
+     b"\x80\x02cnumpy.core.multiarray\n_reconstruct\n(cnumpy\nndarray\n(J\xff\xff\xff\x7fJ\xff\xff\xff\x7ftU\x01btR."],
 )  # fmt: skip
 def test_hostile_and_broken_pickles(content, capsys):
     with pytest.raises(UsageError, match=r"no CIFAR batch|is broken"):

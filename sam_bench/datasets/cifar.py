@@ -4,6 +4,7 @@ import hashlib
 import io
 import pickle
 import tarfile
+import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -97,6 +98,7 @@ def load(*, data_dir: Path, split_seed: int, name: str, modality: str, metric: s
     """
     if split != "official":
         raise UsageError(f"{name} has an official test set: dataset.split=official is its only split, not {split!r}.")
+    augmentation = Augment.from_options(augment, size=32)  # before half a second of reading
     found = find(name, classes, data_dir, File(**file), binary_md5, verify)
     images, labels, notes, train_size = read(found, classes, verify)
     splits, more = _splits(found, train_size, len(labels), subset, valid_fraction, split_seed)
@@ -108,7 +110,7 @@ def load(*, data_dir: Path, split_seed: int, name: str, modality: str, metric: s
         more.append(f"label noise: {label_noise:g} of the train and valid labels are wrong")
     return Task(
         name=name, modality=modality, kind="multiclass", num_outputs=classes, metric=metric,
-        inputs={"channels": 3, "size": 32}, source=Images.pack(images, mean, std, Augment.from_options(augment)),
+        inputs={"channels": 3, "size": 32}, source=Images.pack(images, mean, std, augmentation),
         targets=torch.from_numpy(labels), splits=splits, data_sha256=digest,
         verified=not notes and bool(found.layout.train), notes=(*notes, *more),
     )  # fmt: skip
@@ -161,8 +163,10 @@ def _archive(name: str, layout: Layout, data_dir: Path, file: File, verify: bool
             with tarfile.open(found.path) as archive:
                 stream = archive.extractfile(f"{layout.folder}/{member}")
                 return stream.read() if stream else b""
-        except (tarfile.TarError, KeyError, OSError, EOFError) as error:
-            raise UsageError(f"{found.path} is broken ({error}): remove it to have it fetched again.") from None
+        except (tarfile.TarError, KeyError, OSError, EOFError, zlib.error) as error:
+            raise UsageError(
+                f"{found.path} is broken ({str(error).splitlines()[0]}): remove it to have it fetched again."
+            ) from None
 
     return Batches(layout, str(found.path), read_member, (found.note,) if found.note else ())
 
@@ -203,14 +207,18 @@ def parse_python(data: bytes, classes: int, where: str) -> tuple[np.ndarray, np.
         batch = ArraysOnly(io.BytesIO(data), encoding="bytes").load()
         pixels, labels = batch[b"data"], batch[b"labels" if classes == 10 else b"fine_labels"]
         return _checked(np.asarray(pixels), np.asarray(labels), classes, where)
-    except (pickle.UnpicklingError, EOFError, KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
-        raise UsageError(f"{where} is no CIFAR batch: {error}.") from None
+    except (pickle.UnpicklingError, EOFError, LookupError, TypeError, ValueError, AttributeError, ArithmeticError,
+            MemoryError) as error:  # fmt: skip
+        raise UsageError(f"{where} is no CIFAR batch: {error or type(error).__name__}.") from None
 
 
 def _checked(pixels: np.ndarray, labels: np.ndarray, classes: int, where: str) -> tuple[np.ndarray, np.ndarray]:
-    if pixels.dtype != np.uint8 or pixels.ndim != 2 or pixels.shape[1] != PIXELS or len(labels) != len(pixels):
-        raise UsageError(f"{where} is broken: its pixels are {pixels.dtype} {pixels.shape}, labels {labels.shape}.")
-    if len(labels) and not 0 <= labels.min() <= labels.max() < classes:
+    whole = pixels.dtype == np.uint8 and pixels.ndim == 2 and len(pixels) > 0 and pixels.shape[1] == PIXELS
+    if not whole or labels.dtype.kind not in "iu" or labels.shape != pixels.shape[:1]:
+        raise UsageError(
+            f"{where} is broken: its pixels are {pixels.dtype} {pixels.shape}, labels {labels.dtype} {labels.shape}."
+        )
+    if not 0 <= labels.min() <= labels.max() < classes:
         raise UsageError(f"{where} is broken: it has labels outside 0..{classes - 1}.")
     return pixels.reshape(-1, 3, 32, 32), labels.astype(np.int64)
 
