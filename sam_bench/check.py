@@ -1,7 +1,7 @@
 """What can be wrong with a configuration, found before anything heavy is imported."""
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,18 @@ def _or_null(rule: Rule) -> Rule:
     return lambda v: v is None or rule[0](v), f"{rule[1]}, or null"
 
 
+def _is_number(v: Any) -> bool:
+    return isinstance(v, int | float) and not isinstance(v, bool)
+
+
+def _between(low: float, high: float) -> Rule:
+    return lambda v: _is_number(v) and low <= v <= high, f"a number in [{low:g}, {high:g}]"
+
+
+def _numbers(holds: Callable[[Sequence[float]], bool], wanted: str) -> Rule:
+    return lambda v: isinstance(v, list) and all(map(_is_number, v)) and holds(v), wanted
+
+
 RULES: dict[str, Rule] = {
     "seed": _integer(0),
     "split_seed": _integer(0),
@@ -48,6 +60,29 @@ RULES: dict[str, Rule] = {
     "train.checkpoint_seconds": (lambda v: isinstance(v, int | float) and v >= 0, "a number >= 0"),
     "base.lr": _number(0),
     "optimizer.rho": (lambda v: isinstance(v, int | float) and v >= 0, "a number >= 0"),
+}
+
+# Of the data sets of this package; those of the user's own may mean something else by these names.
+DATASET_RULES: dict[str, Rule] = {
+    "dataset.fractions": _numbers(
+        lambda v: len(v) == 3 and min(v) > 0 and abs(sum(v) - 1) < 1e-9, "three positive numbers that add up to 1"
+    ),
+    "dataset.kind": _one_of("regression", "binary"),
+    "dataset.descriptors": _one_of(True, False),
+    "dataset.verify": _one_of(True, False),
+    "dataset.valid_fraction": (lambda v: _is_number(v) and 0 < v < 1, "a number between 0 and 1, neither of them"),
+    "dataset.subset": _or_null(_integer(10)),
+    "dataset.label_noise": _between(0, 1),
+    "dataset.mean": _numbers(lambda v: len(v) > 0, "a list with one number per channel"),
+    "dataset.std": _numbers(lambda v: len(v) > 0 and min(v) > 0, "a list with one number > 0 per channel"),
+    "dataset.augment": (lambda v: isinstance(v, Mapping), "the options of the augmentation, {} for none"),
+    "dataset.augment.flip": _one_of(True, False),
+    "dataset.augment.pad": _integer(0),
+    "dataset.augment.cutout": _integer(0),
+    "dataset.augment.cutout_probability": _between(0, 1),
+    "dataset.augment.randaugment": _or_null((lambda v: isinstance(v, Mapping), "{operations:2,magnitude:9}")),
+    "dataset.augment.randaugment.operations": _integer(1),
+    "dataset.augment.randaugment.magnitude": _between(0, 30),
 }
 
 
@@ -77,7 +112,8 @@ def check(config: Mapping, labels: Mapping[str, Any], config_dirs: Iterable[Path
     """Raise UsageError for a value out of its range, or for a model that cannot read the data set."""
     if unknown := sorted(set(config) - TOP):
         raise UsageError(f"unknown key {unknown[0]!r}. {did_you_mean(unknown[0], TOP)}")
-    for key, (holds, wanted) in RULES.items():
+    ours = str(config["dataset"].get("_target_")).startswith("sam_bench.datasets.")
+    for key, (holds, wanted) in (RULES | DATASET_RULES if ours else RULES).items():
         value = _get(config, key)
         if value is not ... and not holds(value):
             raise UsageError(f"{key}={value} is not usable: it must be {wanted}.")

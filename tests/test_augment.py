@@ -15,7 +15,7 @@ MEAN, STD = [0.5, 0.4, 0.3], [0.2, 0.3, 0.4]
 
 def make(augment=None, n=20, channels=3, size=32):
     raw = np.random.default_rng(0).integers(0, 256, (n, channels, size, size), dtype=np.uint8)
-    return raw, Images.pack(raw, MEAN[:channels], STD[:channels], Augment.from_options(augment or {}))
+    return raw, Images.pack(raw, MEAN[:channels], STD[:channels], Augment.from_options(augment or {}, size))
 
 
 def seeded(seed=0):
@@ -126,11 +126,17 @@ def test_randaugment_of_no_strength_moves_little():
     ("options", "message"),
     [({"flips": True}, "flip"), ({"cutout_probability": 2}, "probability"),
      ({"pad": -1}, "pad"), ({"randaugment": {"n": 2}}, "operations"),
-     ({"randaugment": {"magnitude": 31}}, "0..30")],
+     ({"randaugment": {"magnitude": 31}}, "0..30"), ({"pad": 32}, "below 32"), ({"cutout": 33}, "at most 32")],
 )  # fmt: skip
 def test_wrong_options_are_refused(options, message):
     with pytest.raises(UsageError, match=message):
-        Augment.from_options(options)
+        Augment.from_options(options, 32)
+
+
+def test_moments_of_another_number_of_channels_are_refused():
+    raw = np.zeros((1, 1, 8, 8), np.uint8)
+    with pytest.raises(UsageError, match=r"one number per channel: 1, not 3 and 1"):
+        Images.pack(raw, [0.5] * 3, [0.5], Augment())
 
 
 def test_label_noise_is_exact_and_never_the_old_class():

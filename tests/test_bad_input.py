@@ -24,6 +24,26 @@ CASES = {
     "precision": (["precision=fp8"], "one of fp32, bf16, fp16"),
     "device": (["device=gpu"], "auto, cpu, cuda"),
     "seconds without a number": (["train.budget=seconds"], "belong together"),
+    **{
+        f"dataset.{option}": (["dataset=cifar100", "model=resnet18", f"dataset.{option}"], rf"dataset\.{wanted}")
+        for option, wanted in {
+            "augment.pad=-1": "augment.pad=-1 .* integer >= 0",
+            "augment.pad=1.5": "augment.pad=1.5 .* integer >= 0",
+            "augment.cutout=null": "augment.cutout=None .* integer >= 0",
+            "augment.cutout_probability=2": r"augment.cutout_probability=2 .*\[0, 1\]",
+            "augment.flip=maybe": "augment.flip=maybe .* True, False",
+            "augment.randaugment=3": "augment.randaugment=3 .*operations:2",
+            "augment.randaugment={operations:2.5}": "augment.randaugment.operations=2.5 .* integer >= 1",
+            "augment.randaugment={magnitude:31}": r"augment.randaugment.magnitude=31 .*\[0, 30\]",
+            "augment=null": "augment=None",
+            "label_noise=1.5": r"label_noise=1.5 .*\[0, 1\]",
+            "subset=0": "subset=0 .* integer >= 10, or null",
+            "valid_fraction=1": "valid_fraction=1 .* between 0 and 1",
+            "verify=maybe": "verify=maybe",
+            "std=[0,0,0]": "std=.* number > 0",
+        }.items()
+    },
+    "fractions": (["dataset=esol", "dataset.fractions=[0.8,0.2]"], "three positive numbers"),
     "wrong in one of a list": (["-m", "optimizer=sam,sma"], "unknown optimizer 'sma'"),
 }
 

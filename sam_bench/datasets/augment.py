@@ -26,14 +26,22 @@ class Augment:
     randaugment: RandAugment | None = None
 
     @classmethod
-    def from_options(cls, options: Mapping) -> "Augment":
-        """From the YAML of a data set; raises UsageError for an unknown name or a negative number of pixels."""
+    def from_options(cls, options: Mapping, size: int = 32) -> "Augment":
+        """From the YAML of a data set of `size` x `size` pixels; raises UsageError for what cannot be meant.
+
+        That is an unknown name, a number below its range, or more pixels than an image has.
+        """
         known = [field.name for field in fields(cls)]
         for name in options:
             if name not in known:
                 raise UsageError(f"There is no dataset.augment.{name}. {did_you_mean(name, known)}")
         if min(options.get("pad", 0), options.get("cutout", 0)) < 0:
             raise UsageError("dataset.augment.pad and dataset.augment.cutout are pixels: give 0 or more.")
+        if options.get("pad", 0) >= size or options.get("cutout", 0) > size:
+            raise UsageError(
+                f"dataset.augment.pad must be below {size} and dataset.augment.cutout at most {size}, the size of the "
+                f"images: else some would be nothing but black."
+            )
         if not 0 <= options.get("cutout_probability", 1.0) <= 1:
             raise UsageError("dataset.augment.cutout_probability is a probability: give 0 to 1.")
         extra = options.get("randaugment")

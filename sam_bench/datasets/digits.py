@@ -27,6 +27,7 @@ def load(*, data_dir: Path, split_seed: int, name: str, modality: str, metric: s
          fractions: Sequence[float], mean: Sequence[float], std: Sequence[float], augment: Mapping,
          label_noise: float) -> Task:  # fmt: skip
     """Ten classes; `label_noise` is the fraction of wrong labels in train and valid. `data_dir` is not read."""
+    augmentation = Augment.from_options(augment, size=8)
     pixels, labels = _read()
     images = (pixels * 255 / 16).astype(np.uint8)[:, None]  # they have 17 grey levels
     splits = make_split(split, len(labels), fractions, split_seed)
@@ -38,6 +39,6 @@ def load(*, data_dir: Path, split_seed: int, name: str, modality: str, metric: s
         notes = (f"label noise: {label_noise:g} of the train and valid labels are wrong",)
     return Task(
         name=name, modality=modality, kind="multiclass", num_outputs=10, metric=metric,
-        inputs={"channels": 1, "size": 8}, source=Images.pack(images, mean, std, Augment.from_options(augment)),
+        inputs={"channels": 1, "size": 8}, source=Images.pack(images, mean, std, augmentation),
         targets=torch.from_numpy(labels), splits=splits, data_sha256=digest, verified=True, notes=notes,
     )  # fmt: skip

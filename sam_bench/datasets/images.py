@@ -47,10 +47,17 @@ class Images:
 
     @classmethod
     def pack(cls, images: np.ndarray, mean: Sequence[float], std: Sequence[float], augment: Augment) -> "Images":
-        """From uint8 (N, C, size, size), C 1 or 3; moments per channel, in 0..1; else ValueError."""
+        """From uint8 (N, C, size, size), C 1 or 3; moments per channel, in 0..1; else ValueError.
+
+        Raises UsageError for moments of another number of channels.
+        """
         n, channels, size, width = images.shape
         if channels not in (1, 3) or size != width or images.dtype != np.uint8:
             raise ValueError(f"square uint8 images with 1 or 3 channels are wanted, not {images.dtype} {images.shape}")
+        if len(mean) != channels or len(std) != channels:
+            raise UsageError(
+                f"dataset.mean and dataset.std need one number per channel: {channels}, not {len(mean)} and {len(std)}."
+            )
         packed = torch.zeros(n * size * size + 1, 1 if channels == 1 else 4, dtype=torch.uint8)
         source = torch.from_numpy(images)
         packed[:-1].view(n, size, size, -1)[..., :channels].copy_(source.permute(0, 2, 3, 1))
