@@ -120,7 +120,7 @@ def _known_by_content(dataset: Mapping[str, Any]) -> Mapping[str, Any]:
     """A file of the user's own is known by its bytes: the same file elsewhere is the same run, a changed one is not."""
     if "file_sha256" not in dataset or dataset["path"] is None:
         return dataset
-    path = Path(dataset["path"]).expanduser().absolute()
+    path = Path(str(dataset["path"])).expanduser().absolute()
     try:
         actual = checksum(path)
     except FileNotFoundError:

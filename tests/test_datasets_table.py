@@ -20,12 +20,12 @@ def write(tmp_path):
 
 
 def test_columns_by_name_and_missing_labels(write):
-    path = write('id,y2,SMILES,y1\n7,,CCO,1.5\n8,NaN,"C[C@H](O)C, x",-2e3\n\n9,n/a,c1ccccc1,0\n')
+    path = write('id,y2,SMILES,y1\n7,,CCO,1.5\n8,NaN,"C[C@H](O)C, x",-2e3\n\n9,4,c1ccccc1,0\n')
     found = table.read(path, "SMILES", ["y1", "y2"], "regression")
     assert found.smiles == ["CCO", "C[C@H](O)C, x", "c1ccccc1"]
     assert found.target_names == ("y1", "y2")
     assert np.array_equal(found.targets[:, 0], [1.5, -2000, 0])
-    assert np.isnan(found.targets[:, 1]).all()
+    assert np.array_equal(found.targets[:, 1], [np.nan, np.nan, 4], equal_nan=True)
     assert found.lines.tolist() == [2, 3, 5]
 
 
@@ -40,6 +40,15 @@ def test_the_checksum_is_of_the_data_not_of_the_layout(write):
     other = table.read(write(packed, "b.csv.gz"), None, None, "regression")
     assert one.sha256() == other.sha256()
     assert one.sha256() != table.read(write("smiles,y\nCCO,2.5\nC,0\n"), None, None, "regression").sha256()
+
+
+def test_a_file_without_a_header_is_not_one_molecule_short(write):
+    path = write("C,1.5\nCC,2\n")
+    with pytest.raises(
+        UsageError, match=r"seems to have no header: its first line is 'C,1\.5'.*'dataset\.targets=\[1\.5\]'"
+    ):
+        table.read(path, None, None, "regression")
+    assert table.read(path, None, ["1.5"], "regression").smiles == ["CC"]
 
 
 def test_a_column_that_is_there_twice_with_the_same_content_is_one(write):
@@ -59,6 +68,11 @@ BROKEN = {
     "infinite": ("SMILES,y\nC,inf\n", "line 2: .*infinite"),
     "short row": ("SMILES,y\nC,1\nCC\n", "line 3: 1 fields where the header has 2"),
     "long row": ("SMILES,y\nC,1,5\n", "line 2: 3 fields"),
+    "beyond float32": ("SMILES,y\nC,1\nCC,1e300\n", "line 3: 1e\\+300 in column 'y' .* float32"),
+    "no label": ("SMILES,y\nC,\nCC,nan\n", "no label at all in column 'y'"),
+    "two columns of SMILES": ("SMILES,SMILES,y\nC,N,1\n", "2 different columns 'SMILES'"),
+    "UTF-16": ("SMILES,y\nC,1\n".encode("utf-16"), "not UTF-8.*iconv -f UTF-16"),
+    "UTF-16 without its mark": ("SMILES,y\nC,1\n".encode("utf-16-le"), "not UTF-8.*iconv -f UTF-16"),
     "twice": ("SMILES,y,y\nC,1,2\n", "2 different columns 'y'"),
     "not UTF-8": (b"SMILES,y\nC,1 \xb0\n", "not UTF-8.*0xb0"),
     "open quote": ('SMILES,y\n"C,1\n', "not a csv file"),

@@ -37,6 +37,16 @@ def test_one_binary_target_by_its_name_alone(load):
     assert (task.num_outputs, task.metric) == (1, "roc_auc")
 
 
+def test_columns_whose_names_are_numbers(load, tmp_path):
+    """Numbers of assays, which Hydra hands over as integers."""
+    (tmp_path / "assays.csv").write_text("7,588342,588343\n" + "".join(f"{'C' * n},{n},{-n}\n" for n in range(1, 21)))
+    own = {"path": str(tmp_path / "assays.csv"), "smiles": 7}
+    assert load(**own, targets=[588342, 588343]).target_names == ("588342", "588343")
+    assert load(**own, targets=588343).target_names == ("588343",)
+    with pytest.raises(UsageError, match=r"no column '588344'\. Did you mean '58834[23]'"):
+        load(**own, targets=[588344])
+
+
 def test_a_given_checksum_proves_the_data_or_refuses_them(load):
     digest = load(targets=["y1"]).data_sha256
     assert load(targets=["y1"], sha256=digest).verified
@@ -99,6 +109,8 @@ def test_a_run_is_known_by_the_content_of_the_file_not_by_its_place(tmp_path):
         cell(tmp_path / "c.csv")
     with pytest.raises(UsageError, match="cannot be read"):
         cell(tmp_path)
+    with pytest.raises(UsageError, match=r"no file .*123"):
+        cell(123)
 
 
 def test_a_file_that_changes_after_the_plan_is_refused(load):

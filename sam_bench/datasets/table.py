@@ -1,5 +1,6 @@
 """Read a csv of SMILES and labels; every way in which such a file can be broken has its message."""
 
+import codecs
 import csv
 import gzip
 import hashlib
@@ -14,6 +15,10 @@ import numpy as np
 
 from sam_bench.errors import UsageError, did_you_mean
 
+_NOT_UTF8 = (
+    "is not UTF-8 text. Save it as UTF-8, for instance with `iconv -f {} -t utf-8`; a compressed file must end in .gz."
+)
+LARGEST = float(np.finfo(np.float32).max)  # labels are trained on in float32
 MISSING = {"", "na", "n/a", "nan", "none", "null"}
 
 
@@ -44,8 +49,7 @@ def read(path: Path, smiles: str | None, targets: Sequence[str] | None, kind: st
     with _clear_errors(path), _open(path) as stream:
         rows = csv.reader(stream, strict=True)
         header = [name.strip() for name in next(rows, [])]
-        if not any(header):
-            raise UsageError(f"{path} is empty.")
+        _check_header(path, header, named=targets is not None)
         smiles_at = 0 if smiles is None else _column(path, header, smiles)
         if targets is None:
             targets = [name for i, name in enumerate(header) if i != smiles_at]
@@ -54,11 +58,12 @@ def read(path: Path, smiles: str | None, targets: Sequence[str] | None, kind: st
             raise UsageError(f"{path} has no column of labels beside {header[smiles_at]!r}.")
         read_rows = [(rows.line_num, row) for row in rows if row]
     _check_widths(path, read_rows, len(header))
-    _check_twice(path, header, targets, read_rows)
+    _check_twice(path, header, [header[smiles_at], *targets], read_rows)
     if not read_rows:
         raise UsageError(f"{path} has a header and no row.")
     lines = np.array([line for line, _ in read_rows])
     labels = np.array([_numbers(path, line, header, targets_at, row) for line, row in read_rows])
+    _check_usable(path, labels, targets, lines)
     if kind == "binary":
         _check_binary(path, labels, targets, lines)
     texts = [row[smiles_at].strip() for _, row in read_rows]
@@ -69,9 +74,30 @@ def columns(path: Path) -> list[str]:
     """The column names of `path`; raises UsageError if it cannot be read or is empty."""
     with _clear_errors(path), _open(path) as stream:
         header = [name.strip() for name in next(csv.reader(stream, strict=True), [])]
+    _check_header(path, header, named=True)
+    return header
+
+
+def _check_header(path: Path, header: list[str], *, named: bool) -> None:
+    """`named`: the columns wanted are, so that a file without a header cannot pass unnoticed."""
     if not any(header):
         raise UsageError(f"{path} is empty.")
-    return header
+    if any("\0" in name for name in header):
+        raise UsageError(f"{path} {_NOT_UTF8.format('UTF-16')}")
+    numbers = [] if named else [name for name in header if _is_number(name)]
+    if numbers:
+        raise UsageError(
+            f"{path} seems to have no header: its first line is {','.join(header)[:80]!r}. If {numbers[0]} is the name "
+            f"of a column, name all columns of labels: 'dataset.targets=[{numbers[0]}]'."
+        )
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _open(path: Path):
@@ -91,10 +117,9 @@ def _clear_errors(path: Path) -> Iterator[None]:
     except PermissionError:
         raise UsageError(f"{path} may not be read: permission denied.") from None
     except UnicodeDecodeError as error:
-        raise UsageError(
-            f"{path} is not UTF-8 text (byte 0x{error.object[error.start]:02x}). Save it as UTF-8, for instance with "
-            f"`iconv -f latin1 -t utf-8`; a compressed file must end in .gz."
-        ) from None
+        byte = error.object[error.start]
+        guess = "UTF-16" if error.object[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) else "latin1"
+        raise UsageError(f"{path} {_NOT_UTF8.format(guess)} (The first byte that is not: 0x{byte:02x}.)") from None
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise UsageError(f"{path} is a broken gzip file ({error}); remove it and fetch it again.") from None
     except csv.Error as error:
@@ -129,12 +154,9 @@ def _check_twice(path: Path, header: list[str], names: Sequence[str], rows: list
 
 def _numbers(path: Path, line: int, header: list[str], columns: list[int], row: list[str]) -> list[float]:
     try:
-        values = [float(row[i] or "nan") for i in columns]
+        return [float(row[i] or "nan") for i in columns]
     except ValueError:
-        values = [_number(path, line, header[i], row[i]) for i in columns]
-    if math.inf in values or -math.inf in values:
-        raise UsageError(f"{path}, line {line}: a label is infinite; labels must be finite numbers.")
-    return values
+        return [_number(path, line, header[i], row[i]) for i in columns]
 
 
 def _number(path: Path, line: int, column: str, text: str) -> float:
@@ -144,6 +166,18 @@ def _number(path: Path, line: int, column: str, text: str) -> float:
         if text.strip().lower() in MISSING:
             return math.nan
         raise UsageError(f"{path}, line {line}: {text!r} in column {column!r} is not a number.") from None
+
+
+def _check_usable(path: Path, labels: np.ndarray, names: Sequence[str], lines: np.ndarray) -> None:
+    """Raise UsageError for a number that training cannot hold, and for a target without any."""
+    if (beyond := np.abs(labels) > LARGEST).any():  # False for NaN
+        row, column = np.argwhere(beyond)[0]
+        raise UsageError(
+            f"{path}, line {lines[row]}: {labels[row, column]:g} in column {names[column]!r} is infinite, or larger "
+            f"than {LARGEST:.1e}, the most that float32 holds."
+        )
+    if (empty := np.isnan(labels).all(0)).any():
+        raise UsageError(f"{path} has no label at all in column {names[np.argmax(empty)]!r}: leave that target out.")
 
 
 def _check_binary(path: Path, labels: np.ndarray, names: Sequence[str], lines: np.ndarray) -> None:

@@ -13,8 +13,9 @@ METRICS = {"regression": "rmse", "binary": "roc_auc"}
 
 
 def load(*, name: str, modality: str, kind: str, metric: str | None, split: str, fractions: Sequence[float],
-         path: str | None, smiles: str | None, targets: Sequence[str] | str | None, features: str, descriptors: bool,
-         sha256: str | None, file_sha256: str | None, data_dir: Path, split_seed: int) -> Task:  # fmt: skip
+         path: str | None, smiles: str | int | None, targets: Sequence[str | int] | str | int | None, features: str,
+         descriptors: bool, sha256: str | None, file_sha256: str | None, data_dir: Path,
+         split_seed: int) -> Task:  # fmt: skip
     """The task of the csv (or csv.gz) at `path`: `smiles` None is its first column, `targets` None all others.
 
     `metric` None is rmse for regression and roc_auc for binary. The record keeps the checksum of the data; with
@@ -28,7 +29,7 @@ def load(*, name: str, modality: str, kind: str, metric: str | None, split: str,
         )
     if kind not in METRICS:
         raise UsageError(f"dataset.kind is {kind!r}; a csv of molecules has regression or binary targets.")
-    columns = [targets] if isinstance(targets, str) else targets
+    smiles, columns = None if smiles is None else str(smiles), _names(targets)
     if columns is not None and len(set(columns)) != len(columns):
         raise UsageError(f"dataset.targets names a column twice: {list(columns)}.")
     if smiles is not None and smiles in (columns or ()):
@@ -48,3 +49,10 @@ def load(*, name: str, modality: str, kind: str, metric: str | None, split: str,
         fractions=fractions, split_seed=split_seed, features=features, descriptors=descriptors, data_dir=data_dir,
         verified=sha256 is not None, notes=notes,
     )  # fmt: skip
+
+
+def _names(targets: Sequence[str | int] | str | int | None) -> list[str] | None:
+    """The columns asked for; one may be given alone, and Hydra reads a name like 588342 as a number."""
+    if targets is None:
+        return None
+    return [str(name) for name in (targets if isinstance(targets, list | tuple) else [targets])]
