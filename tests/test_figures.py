@@ -6,7 +6,7 @@ import pytest
 from fabricated import failed, grid, make_record, write, write_added
 
 from sam_bench.errors import UsageError
-from sam_bench.results import added, plots, plots_across, plots_sharpness, store
+from sam_bench.results import added, figures, plots, plots_across, plots_sharpness, report_data, store
 from sam_bench.results.arms import blocks
 from sam_bench.results.figures import FIGURES, draw
 
@@ -26,6 +26,21 @@ def test_every_figure_is_drawn_twice_and_again_with_the_same_bytes(results_dir, 
     again = draw(records, tmp_path / "b", name="all")
     assert [path.read_bytes() for path in first] == [path.read_bytes() for path in again]
     assert all(path.read_bytes()[:4] in (b"%PDF", b"\x89PNG") for path in first)
+
+
+def test_unverified_data_are_named_on_every_figure_and_in_the_report(results_dir, tmp_path):
+    sound = stored(results_dir, grid(("erm", "sam"), seeds=range(2)))
+    damaged = [{**record, "data": {**record["data"], "verified": record["labels"]["seed"] > 0}} for record in sound]
+    for records, mark in ((sound, ""), (damaged, "unverified data: bbbp")):
+        found = blocks(records)
+        figure = plots.metric_against_cost(found)
+        figures._mark(figure, found)
+        assert figure.get_suptitle() == mark
+        titles = [block["title"] for block in report_data.data({"x": records}, {"x": found})["blocks"]]
+        assert [title.endswith("(unverified data)") for title in titles] == [bool(mark)]
+    one, other = (draw(records, tmp_path / str(i), name="x") for i, records in enumerate((sound, damaged)))
+    assert len(one) >= 4
+    assert all(a.read_bytes() != b.read_bytes() for a, b in zip(one, other, strict=True))
 
 
 def test_one_seed_one_epoch_and_failures_are_enough(results_dir, tmp_path):

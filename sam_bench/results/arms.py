@@ -97,6 +97,11 @@ class Block:
         return f"{self.dataset} / {self.model} / {self.base}"
 
     @property
+    def unverified(self) -> bool:
+        """Whether an arm used data whose checksum is not the published one."""
+        return any(arm.unverified for arm in self.arms)
+
+    @property
     def metric(self) -> Mapping:
         """Name and direction of the metric."""
         return next((arm for arm in self.arms if arm.runs), self.arms[0]).metric

@@ -30,7 +30,12 @@ def _unverified(runs: Sequence[Mapping]) -> Iterable[Finding]:
     runs = [run for run in runs if not run["data"]["verified"]]
     for dataset in sorted({str(run["labels"]["dataset"]) for run in runs}):
         names = names_of(run for run in runs if str(run["labels"]["dataset"]) == dataset)
-        yield Finding("data", "warn", f"{dataset}: {_count(names)} used data whose checksum nobody published", names)
+        yield Finding(
+            "data",
+            "warn",
+            f"{dataset}: {_count(names)} used data that could not be verified",
+            names,
+        )
 
 
 def _short(runs: Sequence[Mapping]) -> Iterable[Finding]:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from sam_bench.results import plots, plots_across, plots_sharpness
-from sam_bench.results.arms import blocks
+from sam_bench.results.arms import Block, blocks
 from sam_bench.results.disk import advice, atomic_write
 
 FIGURES: dict[str, Callable] = {
@@ -46,8 +46,15 @@ def draw(records: Sequence[Mapping], out_dir: Path, *, name: str) -> list[Path]:
         for figure_name, plot in FIGURES.items():
             figure = plot(found) if found else None
             if figure is not None:
+                _mark(figure, found)
                 written += _save(figure, out_dir / f"{name}_{figure_name}")
     return written
+
+
+def _mark(figure, found: Sequence[Block]) -> None:
+    """A line above every figure that shows unverified data: a figure leaves the table with its mark behind."""
+    if doubtful := sorted({block.dataset for block in found if block.unverified}):
+        figure.suptitle(f"unverified data: {', '.join(doubtful)}", fontsize=7, color="firebrick")
 
 
 def _save(figure, stem: Path) -> list[Path]:

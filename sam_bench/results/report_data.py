@@ -94,7 +94,7 @@ def _block(experiment: str, block: Block) -> dict:
     scale, digits, name = unit(block)
     return {
         "experiment": experiment,
-        "title": block.title,
+        "title": block.title + (" (unverified data)" if block.unverified else ""),
         "metric": name.removeprefix("test/"),
         "higher": block.metric["higher_is_better"],
         "digits": digits,
