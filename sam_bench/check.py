@@ -1,6 +1,9 @@
 """What can be wrong with a configuration, found before anything heavy is imported."""
 
+import os
 import re
+import shutil
+import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -43,7 +46,8 @@ def _numbers(holds: Callable[[Sequence[float]], bool], wanted: str) -> Rule:
 RULES: dict[str, Rule] = {
     "seed": _integer(0),
     "split_seed": _integer(0),
-    "precision": _one_of("fp32", "bf16", "fp16"),
+    "precision": _one_of("fp32", "bf16", "fp16", "auto"),
+    "compile": _one_of(True, False, "auto"),
     "deterministic": _one_of(True, False),
     "device": (lambda v: bool(re.fullmatch(r"auto|cpu|cuda(:\d+)?", str(v))), "auto, cpu, cuda or cuda:<number>"),
     "train.epochs": _integer(1),
@@ -104,8 +108,24 @@ def _fitting_models(modality: str, folders: Iterable[Path]) -> list[str]:
     )
 
 
-TOP = {"seed", "split_seed", "device", "precision", "deterministic", "dataset", "model", "base", "optimizer",
-       "schedule", "train", "logger"}  # fmt: skip
+TOP = {"seed", "split_seed", "device", "precision", "compile", "deterministic", "dataset", "model", "base",
+       "optimizer", "schedule", "train", "logger"}  # fmt: skip
+
+
+def no_cpp_compiler() -> str:
+    """What torch.compile lacks on a CPU, "" where nothing."""
+    name = os.environ.get("CXX") or ("clang++" if sys.platform == "darwin" else "g++")
+    return "" if shutil.which(name) else f"there is no C++ compiler ({name}; the variable CXX may name another)"
+
+
+def _check_compile(config: Mapping) -> None:
+    if config["dataset"]["modality"] != "image":
+        raise UsageError(
+            "compile=true is for images: a batch of molecules has another shape at every step, and each new one would "
+            "be compiled again, for seconds or minutes. Leave compile=false, or let compile=auto decide."
+        )
+    if config["device"] == "cpu" and (lacking := no_cpp_compiler()):
+        raise UsageError(f"compile=true: {lacking}. Run with compile=false, or install what is missing.")
 
 
 def check(config: Mapping, labels: Mapping[str, Any], config_dirs: Iterable[Path]) -> None:
@@ -120,6 +140,8 @@ def check(config: Mapping, labels: Mapping[str, Any], config_dirs: Iterable[Path
     train = config["train"]
     if (train["budget"] == "seconds") != (train["seconds"] is not None):
         raise UsageError("train.seconds and train.budget=seconds belong together: give both or neither.")
+    if config.get("compile") is True:
+        _check_compile(config)
     modality, accepts = config["dataset"]["modality"], config["model"].get("accepts") or []
     if modality not in accepts:
         fitting = _fitting_models(modality, config_dirs)

@@ -5,12 +5,15 @@ import datetime
 import io
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 
 import torch
 
-from sam_bench import checkpoint, metrics, paths, provenance, ranks, run, seeding
+from sam_bench import arithmetic, checkpoint, compiling, metrics, paths, provenance, ranks, run, seeding
+from sam_bench.arithmetic import Arithmetic
 from sam_bench.errors import UsageError
 from sam_bench.loggers.none import NoLogger
 from sam_bench.results.disk import atomic_write
@@ -47,15 +50,17 @@ def build(cell: run.Cell, device: torch.device) -> tuple:
     return task, run.build_model(config, task).to(device)
 
 
-def build_trainer(cell: run.Cell, device: torch.device, kind: type[Trainer] = Trainer) -> Trainer:
-    """Task, model, method and loop of a cell."""
+def build_trainer(cell: run.Cell, device: torch.device, how: Arithmetic, kind: type[Trainer] = Trainer) -> Trainer:
+    """Task, model, method and loop of a cell, which computes as `how` says; what is to be compiled is compiled."""
     config = cell.config
     task, model = build(cell, device)
-    parallel, notes = ranks.parallel(model, config["seed"])
-    options = Options(**config["train"])
-    per_epoch = steps_per_epoch(len(task.splits["train"]), options.batch_size, options.drop_last)
+    options, samples = Options(**config["train"]), len(task.splits["train"])
+    size = compiling.full_size(samples, options.batch_size)
+    compiled = partial(compiling.Compiled, size=size, deterministic=config["deterministic"])
+    parallel, notes = ranks.parallel(model, config["seed"], compiled if how.compiled else None)
+    per_epoch = steps_per_epoch(samples, options.batch_size, options.drop_last)
     factor = 2 if options.budget == "grad_evals" else 1
-    scaler = torch.amp.GradScaler(device.type) if config["precision"] == "fp16" else None
+    scaler = torch.amp.GradScaler(device.type) if how.precision == "fp16" else None
     optimizer = run.build_optimizer(
         config, parallel, total_steps=factor * per_epoch * options.epochs, steps_per_epoch=per_epoch,
         clip_norm=options.clip_norm, scaler=scaler,
@@ -63,12 +68,14 @@ def build_trainer(cell: run.Cell, device: torch.device, kind: type[Trainer] = Tr
     if ranks.count() > 1 and optimizer.chooses_samples:
         raise UsageError(f"{type(optimizer).__name__} chooses among the samples of a batch: run it in one process.")
     trainer = kind(task, model, optimizer, run.build_schedule(config), options, seed=config["seed"],
-                   precision=config["precision"], scaler=scaler, device=device, parallel=parallel)  # fmt: skip
+                   precision=how.precision, scaler=scaler, device=device, parallel=parallel)  # fmt: skip
     trainer.notes.extend(notes)
+    if how.compiled:
+        compiling.warm_up(trainer)
     return trainer
 
 
-def _head(cell: run.Cell, device: torch.device) -> dict:
+def _head(cell: run.Cell, device: torch.device, how: Arithmetic) -> dict:
     """What a record says before anything is built."""
     return {
         "run_id": cell.run_id,
@@ -81,6 +88,7 @@ def _head(cell: run.Cell, device: torch.device) -> dict:
             **provenance.code(),
             "versions": provenance.versions(),
             "hardware": provenance.hardware(device),
+            **asdict(how),
             "started": _now(),
         },
     }
@@ -120,9 +128,9 @@ def _spent(trainer: Trainer) -> dict:
     }
 
 
-def _train(directory: RunDirectory, head: dict, trainer: Trainer, logger, report: Callable, stop: Callable) -> None:
-    """Train from the checkpoint, or from the start, with checkpoints and heartbeats on the way; rank 0 writes them."""
-    state = ranks.from_first(lambda: checkpoint.load(directory.working, directory.run_id)) or {}
+def _train(directory: RunDirectory, head: dict, trainer: Trainer, state: Mapping, logger, report: Callable,
+           stop: Callable) -> None:  # fmt: skip
+    """Train from the checkpoint `state`, or from the start, with checkpoints and heartbeats; rank 0 writes them."""
     first = ranks.rank() == 0
     started = state.get("started", head["provenance"]["started"])
     head["provenance"] |= {"started": started, "resumed": state.get("resumed", -1) + 1}
@@ -130,7 +138,9 @@ def _train(directory: RunDirectory, head: dict, trainer: Trainer, logger, report
     def save(training: dict) -> None:
         if not first:
             return
-        extra = {key: head["provenance"][key] for key in ("started", "resumed")}
+        made = head["provenance"]
+        extra = {"started": made["started"], "resumed": made["resumed"]}
+        extra["arithmetic"] = {"precision": made["precision"], "compiled": made["compiled"]}
         checkpoint.save(directory.working, {"run_id": directory.run_id, **extra, "training": training})
 
     def tell(info: dict) -> None:
@@ -186,10 +196,11 @@ def execute(cell: run.Cell, results: Path, *, report: Callable[[dict], None] = l
     if record := ranks.from_first(lambda: _finished(directory)):
         return record
     device = pick_device(cell.config["device"])
+    how = arithmetic.choose(cell.config, device)
     if record := ranks.from_first(lambda: _claim(directory)):
         return record
     with directory.alive() if first else contextlib.nullcontext():
-        record, logger = _make(cell, directory, device, report, stop)
+        record, logger = _make(cell, directory, device, how, report, stop)
     logger.finish(record)
     with contextlib.suppress(OSError):  # the log's disk may be full; the record is written
         if first:
@@ -208,20 +219,26 @@ def _claim(directory: RunDirectory) -> dict | None:
     return _finished(directory)
 
 
-def _make(cell: run.Cell, directory: RunDirectory, device: torch.device, report: Callable, stop: Callable) -> tuple:
+def _make(cell: run.Cell, directory: RunDirectory, device: torch.device, how: Arithmetic, report: Callable,
+          stop: Callable) -> tuple:  # fmt: skip
     """Build, train and record a claimed run; its record and its logger. Rank 0 alone writes."""
-    head, trainer, first = _head(cell, device), None, ranks.rank() == 0
+    head, trainer, first = _head(cell, device, how), None, ranks.rank() == 0
     try:
-        trainer = build_trainer(cell, device)
+        state = ranks.from_first(lambda: checkpoint.load(directory.working, directory.run_id)) or {}
+        how = arithmetic.resumed(state, how, device)
+        head["provenance"] |= asdict(how)
+        trainer = build_trainer(cell, device, how)
         head |= _built(trainer)
         logger = run.build_logger(cell.config) if first else NoLogger()
-        _train(directory, head, trainer, logger, report, stop)
+        _train(directory, head, trainer, state, logger, report, stop)
         return _finish(directory, head, trainer), logger
     except (Stopped, UsageError):
         raise
     except Exception as error:
         if ranks.lost(error):
             raise ranks.RankLost("another process of this run is gone; the same command goes on") from error
+        if advice := compiling.advice(error):
+            raise advice from error
         if first:
             _fail(directory, head, trainer, error)
         raise

@@ -71,7 +71,7 @@ class WatchedTrainer(Trainer):
         """`g` and `g_s` of the step that comes next."""
         self._seed_draws()
         batch = self.task.collate(index, train=True, generator=self.draws)
-        closure, before, state = self._closure(batch), self._statistics.copy(), rng_state(self.device)
+        closure, before, state = self.closure_of(batch), self._statistics.copy(), rng_state(self.device)
         found: list[Vector] = []
         for eps in (None, "ascent"):
             ascent = None if eps is None else found[0] * (self.rho / found[0].norm().clamp(min=1e-30))

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from sam_bench import curvature, gradients, landscape, provenance, run, seeding
+from sam_bench import arithmetic, curvature, gradients, landscape, provenance, run, seeding
 from sam_bench.errors import UsageError
 from sam_bench.evaluate import evaluate
 from sam_bench.execute import build, build_trainer, pick_device
@@ -186,7 +186,8 @@ def _gradients(found: Finished, settings: Mapping) -> dict:
     before = torch.get_num_threads()
     torch.set_num_threads(found.record["provenance"]["hardware"].get("threads", before))  # sums depend on it
     try:
-        trainer = build_trainer(found.cell, found.device, gradients.WatchedTrainer)
+        how = arithmetic.of_record(found.record)
+        trainer = build_trainer(found.cell, found.device, how, gradients.WatchedTrainer)
         trainer.every, trainer.rho = settings["every"], settings["rho"]
         _check_data(trainer.task, found)
         trainer.fit(save=_nothing, report=_nothing, stop=lambda: False, log=_nothing)

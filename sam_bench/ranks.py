@@ -136,14 +136,18 @@ def part(task, batch, index: Tensor) -> tuple[Any, Tensor, Tensor | None]:
     return batch.select(place), index[place], weight
 
 
-def parallel(model: nn.Module, seed: int) -> tuple[nn.Module, list[str]]:
+def parallel(
+    model: nn.Module, seed: int, prepare: Callable[[nn.Module], nn.Module] | None = None
+) -> tuple[nn.Module, list[str]]:
     """The model whose backward pass averages gradients over the ranks, and remarks on what one process does otherwise.
+
+    `prepare` makes of a rank's own model what training calls.
 
     On GPUs the statistics of BatchNorm are those of the whole batch (SyncBatchNorm). A model with dropout draws other
     masks on each rank.
     """
     if count() == 1:
-        return model, []
+        return prepare(model) if prepare else model, []
     notes = []
     if any(isinstance(module, BATCH_NORMS) for module in model.modules()):
         if next(model.parameters()).is_cuda:
@@ -154,7 +158,8 @@ def parallel(model: nn.Module, seed: int) -> tuple[nn.Module, list[str]]:
         torch.manual_seed(seeding.derive(seed, "rank", rank()))
     warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides")  # a copy more, no error
     # A model may leave parameters out of a pass: the others then must not wait for their gradients.
-    return DistributedDataParallel(model, find_unused_parameters=True), notes
+    called = prepare(model) if prepare else model
+    return DistributedDataParallel(called, find_unused_parameters=True), notes
 
 
 def _has_dropout(model: nn.Module) -> bool:

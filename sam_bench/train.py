@@ -110,7 +110,9 @@ class Trainer:
 
     # -- one step ----------------------------------------------------------------------------------------------
 
-    def _closure(self, batch, weight: torch.Tensor | None = None) -> Callable:
+    def closure_of(self, batch, weight: torch.Tensor | None = None) -> Callable:
+        """What a method calls for one pass over `batch`; `weight` as of `ranks.part`."""
+
         def closure(index: torch.Tensor | None = None, backward: bool = True) -> torch.Tensor:
             part = batch if index is None else batch.select(index)
             with self.autocast():
@@ -135,7 +137,7 @@ class Trainer:
         self._seed_draws()
         whole = self.task.collate(index, train=True, generator=self.draws)
         batch, mine, weight = ranks.part(self.task, whole, index)
-        loss = ranks.mean(self.optimizer.step(self._closure(batch, weight), samples=mine))
+        loss = ranks.mean(self.optimizer.step(self.closure_of(batch, weight), samples=mine))
         # Kept on the device: the first bad step is remembered there and read at the next look.
         bad = ~torch.isfinite(loss)
         self._first_bad = torch.where((self._first_bad < 0) & bad, self.step, self._first_bad)
@@ -200,10 +202,8 @@ class Trainer:
 
     def evaluate(self, split: str) -> tuple[dict[str, float], list[str]]:
         """Loss and metric of a split with the present weights, as rank 0 finds them."""
-        size = self.options.eval_batch_size
-        return ranks.from_first(
-            partial(evaluate, self.model, self.task, split, batch_size=size, autocast=self.autocast)
-        )
+        look = partial(evaluate, self.model, self.task, split, batch_size=self.options.eval_batch_size)
+        return ranks.from_first(partial(look, autocast=self.autocast))
 
     def _keep_if_best(self, valid: dict[str, float]) -> None:
         """The best epoch by the valid metric; by the valid loss where the metric is undefined."""

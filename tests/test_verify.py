@@ -150,3 +150,39 @@ def test_timings_that_cannot_be_are_found_and_marked(results_dir):
     lines = {line.split()[0]: line for line in table(records).splitlines()}
     assert "~" in lines["sam"]
     assert "~" not in lines["erm"]
+
+
+def test_another_precision_chosen_by_the_device_is_found_and_marked(results_dir):
+    """`precision: auto` is one configuration, and so one arm: what it came to stands in the record."""
+    records = [
+        reconfigured(record, None, "precision", "auto") for record in grid(("erm", "sam", "vsam"), seeds=range(6))
+    ]
+    for record in records:
+        record["provenance"] |= {"precision": "fp32", "compiled": False}
+    records[6]["provenance"] |= {"precision": "bf16", "compiled": True}  # one of sam's
+    records = stored(results_dir, records)
+    findings = verify(records)
+    assert [(finding.check, finding.level) for finding in findings] == [("precision", "warn"), ("timings", "warn")]
+    assert "sam and its base arm were computed in several ways: fp32 x 11, bf16, compiled x 1" in findings[0].message
+    text = table(records)
+    lines = {line.split()[0]: line for line in text.splitlines()}
+    assert [("≠" in lines[name], "~" in lines[name]) for name in ("erm", "sam", "vsam")] == [
+        (False, False), (True, True), (False, False)]  # fmt: skip
+    assert "≠ computed in another precision" in text
+    assert r"$\neq$" in table(records, format="latex")
+
+
+def test_a_compiled_method_beside_a_plain_base_arm_is_unfair(results_dir):
+    records = grid(("erm", "sam"), seeds=range(6))
+    records = [reconfigured(r, None, "compile", True) if r["labels"]["optimizer"] == "sam" else r for r in records]
+    (finding,) = [finding for finding in verify(stored(results_dir, records)) if finding.level == "fail"]
+    assert finding.check == "precision"
+    assert "compile (True, False)" in finding.message
+
+
+def test_records_from_before_the_choice_stand_beside_new_ones(results_dir):
+    records = grid(("erm", "sam"), seeds=range(6))
+    for record in records[:6]:
+        record["config"]["compile"] = False
+        record["provenance"] |= {"precision": "fp32", "compiled": False}
+    assert verify(stored(results_dir, records)) == []

@@ -22,8 +22,10 @@ class Finding:
 
 def doubts(found: Sequence[Block], runs: Sequence[Mapping]) -> list[Finding]:
     """All of them about these blocks and their finished runs."""
-    about_runs = [*_unverified(runs), *_short(runs), *_code(runs)]
-    return [*about_runs, *_variants(found), *_few_seeds(found), *_hardware(found), *_timings(found)]
+    of_runs, of_machines = (_unverified, _short, _code), (_arithmetic, _hardware, _timings)
+    about_runs = [finding for check in of_runs for finding in check(runs)]
+    about_machines = [finding for check in of_machines for finding in check(found)]
+    return [*about_runs, *_variants(found), *_few_seeds(found), *about_machines]
 
 
 def _unverified(runs: Sequence[Mapping]) -> Iterable[Finding]:
@@ -103,11 +105,33 @@ def _hardware(found: Sequence[Block]) -> Iterable[Finding]:
             yield Finding("hardware", "warn", message, names_of(runs))
 
 
+def _arithmetic(found: Sequence[Block]) -> Iterable[Finding]:
+    for block in found:
+        for arm in block.arms:
+            if mixed_arithmetic(arm):
+                runs = [*arm.runs, *(arm.base.runs if arm.base else ())]
+                message = f"{block.title}: {arm.name} and its base arm were computed in several ways: "
+                yield Finding("precision", "warn", message + _listed(_kinds(runs, _computed)), names_of(arm.runs))
+
+
+def mixed_arithmetic(arm: Arm) -> bool:
+    """Whether an arm and its base arm were computed in different precisions, or only some runs of them compiled."""
+    return len(_of_comparison(arm, "computed", _computed)) > 1
+
+
+def _computed(run: Mapping) -> str:
+    """`bf16, compiled`: what a record says it was, or, before it did, what its configuration says."""
+    precision = run["provenance"].get("precision") or run["config"].get("precision", "fp32")
+    return f"{precision}, compiled" if run["provenance"].get("compiled") else precision
+
+
 def disturbed(arm: Arm) -> str:
     """Why an arm's timings cannot be trusted or compared, "" where nothing speaks against them."""
     machines = _of_comparison(arm, "machines", lambda run: _machine(run["provenance"].get("hardware", {})))
     if len(machines) > 1:
         return f"they come from {len(machines)} kinds of hardware"
+    if mixed_arithmetic(arm):
+        return "their runs were computed in several ways"
     speeds = summary([run["throughput"] for run in arm.runs if run.get("throughput")])
     if speeds.n > 1 and speeds.std > DISTURBED * speeds.mean:
         return f"its runs differ in throughput by {100 * speeds.std / speeds.mean:.0f} % (standard deviation)"

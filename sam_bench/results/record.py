@@ -33,6 +33,8 @@ REQUIRED_FINISHED = ("metric", "metrics", "grad_evals", "sam_fraction", "train_s
 WHERE = {"paths", "data_dir", "results_dir", "device", "devices", "jobs", "hydra", "launcher"}
 WATCHED = {"logger", "experiment"}
 UNIMPORTANT_WITHIN = {"train": re.compile("checkpoint_.*"), "dataset": re.compile("urls?|licence|unpacked|path")}
+# Keys that came later: at this value a run is the one from before there was the key.
+LATER = {"compile": False}
 FILES = ("best.pt", "curve.csv")  # beside record.json, which holds their checksums
 HEARTBEAT_EVERY = 1.0  # seconds
 RENEW_EVERY = 10.0  # seconds
@@ -54,7 +56,7 @@ def important(config: Mapping) -> dict:
     return {
         str(key): _plain(value, UNIMPORTANT_WITHIN.get(key))
         for key, value in config.items()
-        if key not in WHERE | WATCHED
+        if key not in WHERE | WATCHED and not (key in LATER and value == LATER[key])
     }
 
 

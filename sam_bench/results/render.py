@@ -111,7 +111,7 @@ def _markdown(text: str) -> str:
 LATEX = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
     "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"$<$", ">": r"$>$", "±": r"$\pm$", "†": r"$\dagger$",
-    "‡": r"$\ddagger$", "✗": r"$\times$", "§": r"\S{}", "¶": r"\P{}", "*": r"$^{*}$",
+    "‡": r"$\ddagger$", "✗": r"$\times$", "§": r"\S{}", "≠": r"$\neq$", "¶": r"\P{}", "*": r"$^{*}$",
 }  # fmt: skip
 
 

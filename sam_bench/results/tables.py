@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from sam_bench.errors import UsageError, did_you_mean
 from sam_bench.results import sharpness
 from sam_bench.results.arms import COSTS, Arm, Block, blocks
-from sam_bench.results.doubts import disturbed, mixed_code
+from sam_bench.results.doubts import disturbed, mixed_arithmetic, mixed_code
 from sam_bench.results.render import RENDERERS, Cell, Section
 from sam_bench.results.stats import (
     ENOUGH_SEEDS,
@@ -27,6 +27,7 @@ MARKS = {
     "‡": "data that could not be verified: not a result on the published data set",
     "§": "not a fair comparison: data, split, budget or schedule differ from erm's (see sam-bench verify)",
     "¶": "made from another commit than erm's, or from changed code",
+    "≠": "computed in another precision than erm's or compiled where erm was not, or mixed (see sam-bench verify)",
     "~": "timings that cannot be compared: other hardware, or other work on the machine (see sam-bench verify)",
     "✗": "failed runs, with their number; they are not in the mean",
 }
@@ -72,7 +73,7 @@ def score_cell(arm: Arm, scale: float, digits: int) -> Cell:
     fair = not unfair(arm)
     passes = fair and arm.versus is not None and arm.versus.significant
     marks = ("*" if passes else "") + ("†" if arm.short else "") + ("‡" if arm.unverified else "")
-    marks += ("" if fair else "§") + ("¶" if mixed_code(arm) else "")
+    marks += ("" if fair else "§") + ("¶" if mixed_code(arm) else "") + ("≠" if mixed_arithmetic(arm) else "")
     marks += f" ✗{len(arm.failed)}" if arm.failed else ""
     spread = f" ± {number(score.std * scale, digits)}" if score.n > 1 else ""
     text = f"{number(score.mean * scale, digits)}{spread} ({score.n})" if score.n else "n/a (0)"
@@ -168,7 +169,7 @@ def _explain(arms: Sequence[Arm], family: int) -> list[str]:
         )
     used = {"†": any(a.short for a in arms), "‡": any(a.unverified for a in arms)}
     used |= {"§": any(unfair(a) for a in arms), "¶": any(mixed_code(a) for a in arms)}
-    used |= {"~": any(disturbed(a) for a in arms)}
+    used |= {"≠": any(mixed_arithmetic(a) for a in arms), "~": any(disturbed(a) for a in arms)}
     used |= {"✗": any(a.failed for a in arms)}
     return lines + [f"{mark} {MARKS[mark]}." for mark, present in used.items() if present]
 
@@ -254,7 +255,7 @@ def _raw(block: Block, arm: Arm, measured: Sequence[Mapping]) -> dict:
     row["minimum_detectable_difference"] = minimum_detectable_difference(versus.std, versus.n) if versus else ""
     row |= {"relative_throughput": arm.relative_throughput, "timings_disturbed": disturbed(arm)}
     row |= {name: arm.cost(name) for name in COSTS}
-    row["mixed_code"] = mixed_code(arm)
+    row |= {"mixed_code": mixed_code(arm), "mixed_arithmetic": mixed_arithmetic(arm)}
     row["unfair"] = "; ".join(f"{check}: {message}" for check, message in unfair(arm))
     row |= {"short": arm.short, "verified": not arm.unverified, "seeds": " ".join(str(s) for s, _ in arm.scores)}
     row |= {"published": first.value if first else "", "published_spread": first.spread if first else ""}

@@ -80,7 +80,7 @@ CONFIGURED = {
     "budget": ("train",),
     "schedule": ("schedule",),
     "base": ("base",),
-    "precision": ("precision", "deterministic"),
+    "precision": ("precision", "compile", "deterministic"),
 }
 
 
