@@ -4,6 +4,8 @@ Arms are measured in turn (A B A B ...) after a warm-up, on random 32x32 images 
 """
 
 import argparse
+import os
+import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
@@ -13,13 +15,24 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from sam_bench import run, seeding
+from sam_bench import compiling, run, seeding
 from sam_bench.datasets.augment import Augment
-from sam_bench.datasets.images import Images
+from sam_bench.datasets.images import ImageBatch, Images
 from sam_bench.datasets.task import Task
 from sam_bench.errors import UsageError
 from sam_bench.optim import create_optimizer
-from sam_bench.speed_measure import conditions, interleave, prepare, ratios, show, spread, where, whole_loop
+from sam_bench.speed_measure import (
+    clock,
+    conditions,
+    interleave,
+    prepare,
+    ratios,
+    show,
+    spread,
+    wait,
+    where,
+    whole_loop,
+)
 from sam_bench.speed_workload import model_config
 
 AUGMENTATIONS: dict[str, dict] = {
@@ -115,14 +128,9 @@ def step(model: nn.Module, base: torch.optim.Optimizer, x: torch.Tensor, y: torc
     """The bare step: forward, backward, update."""
     base.zero_grad(set_to_none=True)
     with autocast():
-        output = model(_Batch(x))
+        output = model(ImageBatch(x))
     F.cross_entropy(output.float(), y).backward()
     base.step()
-
-
-class _Batch:
-    def __init__(self, x: torch.Tensor):
-        self.x = x
 
 
 def _autocast(device: torch.device, precision: str) -> Callable:
@@ -183,10 +191,13 @@ def options(name: str, model: nn.Module, task: Task, args: argparse.Namespace, d
             call = partial(step, model, base, x, batch.y, _autocast(device, precision))
             arms[f"{precision}, {layout}"] = partial(_repeat, args.steps, call)
     if "compile" in args.parts:
-        compiled = torch.compile(model)
+        if obstacle := compiling.obstacle(device):
+            raise UsageError(f"--parts compile: {obstacle}.")
+        compiled = compiling.Compiled(model, args.batch_size, deterministic=False)
         for precision in ("fp32", "bf16"):
             call = partial(step, compiled, base, batch.x, batch.y, _autocast(device, precision))
             arms[f"{precision}, channels last, compiled"] = partial(_repeat, args.steps, call)
+            print(f"\nFirst step of {name}, {precision}, compiled anew: {_first(call, args, device):.0f} s (n = 1)")
     seconds = interleave(arms, args, device)
     first, n = next(iter(arms)), args.steps * args.batch_size
     rows = [
@@ -194,3 +205,20 @@ def options(name: str, model: nn.Module, task: Task, args: argparse.Namespace, d
         for arm, values in seconds.items()
     ]
     show(f"Step, {name}", ["arm", "images/s", f"times as fast as {first}"], rows)
+
+
+def _first(call: Callable[[], None], args: argparse.Namespace, device: torch.device) -> float:
+    """Seconds of a call that compiles, with nothing in torch's cache of compiled code."""
+    name, now = "TORCHINDUCTOR_CACHE_DIR", clock(args)
+    before = os.environ.pop(name, None)
+    with tempfile.TemporaryDirectory() as empty:
+        os.environ[name] = empty
+        try:
+            start = now()
+            call()
+            wait(device)
+            return now() - start
+        finally:
+            del os.environ[name]
+            if before is not None:
+                os.environ[name] = before

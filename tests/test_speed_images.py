@@ -1,8 +1,10 @@
 """sam-bench speed images: a run of it at the smallest sizes, and what it refuses."""
 
 import argparse
+import os
 
 import pytest
+import torch
 
 from sam_bench import speed_images
 from sam_bench.errors import UsageError
@@ -20,6 +22,20 @@ def test_it_runs(capsys):
     printed = capsys.readouterr().out
     for words in ("Augmentation alone", "RandAugment", "whole loop", "bf16, channels last", "n = 1 in turn"):
         assert words in printed
+
+
+def test_compiled_models_beside_the_others(capsys, monkeypatch, tmp_path):
+    """Two models in one call; torch's tracing without its code, which takes half a minute."""
+    real = torch.compile
+    monkeypatch.setattr(torch, "compile", lambda model, *, dynamic, options: real(model, backend="aot_eager"))
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
+    words = ["--models", "fastnet_tiny", "fastnet_tiny", "--parts", "compile", "--device", "cpu"]
+    assert speed_images.main(parse(*words, "--batch-size", "4", "--steps", "1", "--repeats", "1")) == 0
+    printed = capsys.readouterr().out
+    for precision in ("fp32", "bf16"):
+        assert printed.count(f"First step of fastnet_tiny, {precision}, compiled anew: ") == 2
+        assert printed.count(f"| {precision}, channels last, compiled |") == 2
+    assert os.environ["TORCHINDUCTOR_CACHE_DIR"] == str(tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -172,12 +172,11 @@ def test_another_precision_chosen_by_the_device_is_found_and_marked(results_dir)
     assert r"$\neq$" in table(records, format="latex")
 
 
-def test_a_compiled_method_beside_a_plain_base_arm_is_unfair(results_dir):
+def test_a_compiled_method_is_not_compared_to_a_plain_base_arm(results_dir):
     records = grid(("erm", "sam"), seeds=range(6))
     records = [reconfigured(r, None, "compile", True) if r["labels"]["optimizer"] == "sam" else r for r in records]
-    (finding,) = [finding for finding in verify(stored(results_dir, records)) if finding.level == "fail"]
-    assert finding.check == "precision"
-    assert "compile (True, False)" in finding.message
+    (line,) = [line for line in table(stored(results_dir, records)).splitlines() if line.startswith("sam")]
+    assert line.partition("(6)")[2].split()[:2] == ["-", "-"]  # difference and p
 
 
 def test_records_from_before_the_choice_stand_beside_new_ones(results_dir):
