@@ -10,6 +10,7 @@ import pytest
 import torch
 from test_resume import assert_same_run, run_to_the_end
 from torch._dynamo.utils import counters
+from torchrun_cells import without_code
 
 from sam_bench import arithmetic, compiling, paths
 from sam_bench.arithmetic import Arithmetic, choose
@@ -33,11 +34,6 @@ def cell(*overrides):
 @pytest.fixture
 def traced(monkeypatch):
     """torch.compile without the code: dynamo and autograd's tracing are its own, the operations are torch's."""
-    real = torch.compile
-
-    def without_code(model, *, dynamic, options):
-        return real(model, dynamic=dynamic, backend="aot_eager")
-
     monkeypatch.setattr(torch, "compile", without_code)
     counters.clear()
 

@@ -5,6 +5,7 @@ import os
 
 import pytest
 import torch
+from torchrun_cells import without_code
 
 from sam_bench import speed_images
 from sam_bench.errors import UsageError
@@ -26,8 +27,7 @@ def test_it_runs(capsys):
 
 def test_compiled_models_beside_the_others(capsys, monkeypatch, tmp_path):
     """Two models in one call; torch's tracing without its code, which takes half a minute."""
-    real = torch.compile
-    monkeypatch.setattr(torch, "compile", lambda model, *, dynamic, options: real(model, backend="aot_eager"))
+    monkeypatch.setattr(torch, "compile", without_code)
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
     words = ["--models", "fastnet_tiny", "fastnet_tiny", "--parts", "compile", "--device", "cpu"]
     assert speed_images.main(parse(*words, "--batch-size", "4", "--steps", "1", "--repeats", "1")) == 0

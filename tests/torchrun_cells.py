@@ -9,6 +9,8 @@ import os
 import sys
 from pathlib import Path
 
+import torch
+
 from sam_bench import ranks
 from sam_bench.errors import UsageError
 from sam_bench.execute import Stopped, execute
@@ -38,7 +40,13 @@ def say(results: str, steps: int, overrides: list[str]) -> str:
     return "finished"
 
 
+def without_code(model, *, dynamic, options, compile=torch.compile):
+    """torch.compile with its own tracing and torch's own operations: seconds instead of minutes."""
+    return compile(model, dynamic=dynamic, backend="aot_eager")
+
+
 if __name__ == "__main__":
+    torch.compile = without_code
     with ranks.together("cpu"):
         said = [say(*request) for request in json.loads(sys.argv[2])]
     Path(sys.argv[1], f"said.{os.environ['RANK']}.json").write_text(json.dumps(said))
