@@ -146,6 +146,12 @@ def test_nothing_but_tensors_and_arguments_is_read(checkpoint, tmp_path, capsys)
     torch.save({"weights": 1}, tmp_path / "other.pt")
     with pytest.raises(UsageError, match="not a GROVER checkpoint"):
         Grover(1, INPUTS, **OPTIONS, pretrained=str(tmp_path / "other.pt"))
+    (tmp_path / "empty.pt").touch()
+    with pytest.raises(UsageError, match="not a GROVER checkpoint"):
+        Grover(1, INPUTS, **OPTIONS, pretrained=str(tmp_path / "empty.pt"))
+    for broken in ({"state": [1, 2]}, {"state": {"a": 3}}, {"args": arguments(depth="deep")}):
+        with pytest.raises(UsageError, match="not a GROVER checkpoint"):
+            Grover(1, INPUTS, **OPTIONS, pretrained=checkpoint(**broken))
     missing = published()
     del missing["grover.encoders.node_blocks.0.W_o.weight"]
     with pytest.raises(UsageError, match=r"has no tensor grover\.encoders\.node_blocks\.0\.W_o\.weight"):

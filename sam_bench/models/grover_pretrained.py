@@ -24,7 +24,7 @@ def load_pretrained(model: nn.Module, path: str | Path, options: dict[str, Any])
     options are the model's depth, heads, blocks, hidden and activation. Only tensors and an argparse.Namespace are read
     from the file. Raises UsageError if it is missing, is not such a file, or describes another architecture.
     """
-    theirs, arguments = _read(Path(path).expanduser())
+    theirs, arguments = _read(Path(str(path)).expanduser())
     _compare(arguments, options, path)
     wanted = {name: tensor for name, tensor in model.state_dict().items() if name.split(".")[0] in _BRANCHES}
     found = {}
@@ -88,21 +88,26 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     try:
         with torch.serialization.safe_globals([argparse.Namespace]):
             content = torch.load(path, map_location="cpu", weights_only=True)
-        return content["state_dict"], vars(content["args"])
+        state, arguments = content["state_dict"], vars(content["args"])
+        if not all(isinstance(tensor, Tensor) for tensor in state.values()):
+            raise TypeError("its state_dict holds something else than tensors")
+        sizes = {name: int(arguments[name]) for name in OPTIONS.values() if name in arguments}
+        return state, arguments | sizes
     except FileNotFoundError:
         raise UsageError(
             f"model.pretrained={path}: there is no such file. Its authors publish the weights at {SOURCE}; "
             "unpack the archive and give the path of the .pt file."
         ) from None
-    except (OSError, RuntimeError, EOFError, KeyError, TypeError, pickle.UnpicklingError) as error:
+    except (OSError, RuntimeError, EOFError, LookupError, TypeError, ValueError, AttributeError,
+            pickle.UnpicklingError) as error:  # fmt: skip
         raise UsageError(
             f"model.pretrained={path}: not a GROVER checkpoint of tensors and arguments "
-            f"({str(error).splitlines()[0] or type(error).__name__}). See {SOURCE}."
+            f"({type(error).__name__}: {str(error).partition(chr(10))[0]}). See {SOURCE}."
         ) from error
 
 
 def _compare(arguments: dict[str, Any], options: dict[str, Any], path: str | Path) -> None:
-    theirs = {ours: int(arguments[name]) for ours, name in OPTIONS.items() if name in arguments}
+    theirs = {ours: arguments[name] for ours, name in OPTIONS.items() if name in arguments}
     if "activation" in arguments:
         theirs["activation"] = ACTIVATIONS.get(arguments["activation"], arguments["activation"])
     if different := {name: value for name, value in theirs.items() if value != options[name]}:
