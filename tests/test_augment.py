@@ -209,3 +209,35 @@ def test_operations_are_those_of_pillow(s):
     for operation, reference in references.items():
         ours = operation(x.float(), torch.full((1, 1, 1, 1), s))[0].permute(1, 2, 0)
         assert (ours - torch.from_numpy(np.array(reference))).abs().max() <= 2, operation.__name__
+
+
+@pytest.mark.parametrize("s", [0.3, -0.5, 1.0])
+def test_movements_are_those_of_pillow(s):
+    pytest.importorskip("PIL")
+    from PIL import Image
+
+    x = torch.randint(0, 256, (1, 3, 32, 32), generator=seeded(), dtype=torch.uint8)
+    image = Image.fromarray(x[0].permute(1, 2, 0).numpy())
+    slope, shift = 0.3 * s, 150 / 331 * 32 * s
+    references = {
+        randaugment.rotate: image.rotate(30 * s),
+        randaugment.shear_x: image.transform((32, 32), Image.AFFINE, (1, slope, -16 * slope, 0, 1, 0)),
+        randaugment.shear_y: image.transform((32, 32), Image.AFFINE, (1, 0, 0, slope, 1, -16 * slope)),
+        randaugment.translate_x: image.transform((32, 32), Image.AFFINE, (1, 0, shift, 0, 1, 0)),
+        randaugment.translate_y: image.transform((32, 32), Image.AFFINE, (1, 0, 0, 0, 1, shift)),
+    }
+    for operation, reference in references.items():
+        ours = operation(x.float(), torch.full((1, 1, 1, 1), s))[0].permute(1, 2, 0)
+        other = (ours != torch.from_numpy(np.array(reference))).any(-1)
+        assert other.float().mean() < 0.02, operation.__name__  # a pixel on the edge between two may be the other one
+
+
+def test_flips_and_shifts_are_equally_likely():
+    rows, columns = Augment(flip=True, pad=4).places(9000, 32, seeded(), torch.device("cpu"))
+    flipped = columns[:, 0] > columns[:, 1]
+    left = torch.where(flipped, columns[:, -1], columns[:, 0])
+    assert 4250 <= flipped.sum() <= 4750
+    for corner in (rows[:, 0], left):
+        counts = torch.bincount(corner + 4)
+        assert len(counts) == 9
+        assert 850 <= counts.min() <= counts.max() <= 1150

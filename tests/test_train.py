@@ -69,6 +69,25 @@ def test_the_best_epoch_is_chosen_by_the_valid_metric_and_tested(tmp_path):
     assert again["test/accuracy"] == pytest.approx(record["metrics"]["test/accuracy"], abs=1e-6)
 
 
+def test_the_test_images_are_looked_at_once_and_last(tmp_path, monkeypatch):
+    from sam_bench.datasets.task import Task
+
+    looks, collate = [], Task.collate
+
+    def watched(task, index, **options):
+        looks.append((task, index))
+        return collate(task, index, **options)
+
+    monkeypatch.setattr(Task, "collate", watched)
+    run(tmp_path, "optimizer=erm", "train.epochs=3")
+    wanted = set(looks[0][0].splits["test"].tolist())
+    at_test = [bool(wanted & set(index.tolist())) for _, index in looks]
+    assert sorted(i for (_, index), here in zip(looks, at_test, strict=True) if here for i in index.tolist()) == sorted(
+        wanted
+    )
+    assert at_test == sorted(at_test)  # after everything else
+
+
 def test_equal_grad_evals_gives_the_base_what_sam_spends(tmp_path):
     records = {
         name: run(tmp_path, f"optimizer={name}", "train.epochs=2", "train.budget=grad_evals")[0]
