@@ -105,9 +105,30 @@ def test_a_data_set_is_called_as_its_file():
 
 @pytest.mark.parametrize("path", sorted(ROOT.glob("configs/experiment/*.yaml")), ids=lambda p: p.stem)
 def test_an_experiment_says_command_time_and_metric(path):
+    from sam_bench.run import plan
+
     header = "".join(line for line in path.read_text().splitlines(keepends=True) if line.startswith("#"))
     assert re.search(rf"^# command: +(\S+=\S+ )*sam-bench sweep {path.stem}\b", header, flags=re.M)
-    assert re.search(r"^# expected: ", header, flags=re.M)
+    expected = " ".join(header.partition("# expected: ")[2].replace("#", " ").split())
+    assert expected.startswith(f"{len(plan(path.stem))} runs")
+    assert re.search(r"time not measured|\b(\d+|a) (minute|hour|day)s?\b|\.md has the table and the time", expected)
+    assert re.search(r"not available|accuracy|RMSE|source: ", expected)
+
+
+@pytest.mark.parametrize("name", ["sam_cifar10", "sam_cifar100", "msam_table1"])
+def test_a_header_and_the_docs_cite_what_the_paper_prints(name):
+    from sam_bench.results.paper import published
+    from sam_bench.run import plan
+
+    header = (ROOT / "configs" / "experiment" / f"{name}.yaml").read_text().partition("defaults:")[0]
+    (row,) = [line for line in (ROOT / "docs" / "images.md").read_text().splitlines() if f"`{name}`" in line]
+    cells = {str(cell.labels["optimizer"]): cell for cell in plan(name)}
+    for optimizer, cell in cells.items():
+        first = published(cell.labels, "accuracy")[0]  # basic augmentation, 200 epochs
+        digits = 4 if name == "msam_table1" else 3
+        assert f"{first.value:.{digits}f}" in header, optimizer
+        assert f"{first.value:.{digits}f}" in row, optimizer
+        assert f"{first.spread:.{digits}f}" in header, optimizer
 
 
 @pytest.mark.parametrize("words", sam_bench_commands(), ids=" ".join)

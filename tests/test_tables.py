@@ -250,3 +250,15 @@ def test_a_table_of_thousands_of_records_takes_seconds():
     begin = time.process_time()
     table(records)
     assert time.process_time() - begin < 10
+
+
+def test_a_spread_printed_as_less_than_something():
+    labels = {"dataset": "cifar10", "model": "wrn28_10", "base": "sgd", "optimizer": "sam"}
+    values = {value.kind for value in published(labels, "accuracy")}
+    assert values == {"95% CI over 5 runs", "less than this, 95% CI over 5 runs"}
+
+
+def test_looksam_with_the_options_of_the_rerun_stands_beside_it():
+    labels = {"dataset": "cifar100", "model": "wrn16_4", "base": "sgd", "optimizer": "looksam_cifar"}
+    (value,) = published(labels, "accuracy")
+    assert (value.value, value.spread) == pytest.approx((0.79, 0.0008))

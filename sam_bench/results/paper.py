@@ -20,7 +20,8 @@ BASE_ARMS = {
     "adamw": {"adamw", "sgdadamwbaseline"},
     "adam": {"adam"},
 }
-OTHER_NAMES = {"momentumsam": "msam"}
+# looksam_cifar.yaml holds the options that the Momentum-SAM paper took for LookSAM.
+OTHER_NAMES = {"momentumsam": "msam", "looksamcifar": "looksam"}
 
 
 @dataclass(frozen=True)
@@ -56,8 +57,10 @@ def published(labels: dict, metric: str, file: Path = REFERENCE) -> list[Publish
             and _same_method(row["method"], labels)
         ):
             source = f"{row['paper']}, arXiv:{row['arxiv']}, {row['table']}: {row['model']}, {row['method']}"
-            wide = spread(float(row["spread"])) if row["spread"] else None
-            found.append(Published(convert(float(row["value"])), wide, row["spread_kind"], source))
+            below = row["spread"].startswith("<")  # printed as `<0.1`
+            wide = spread(float(row["spread"].lstrip("<"))) if row["spread"] else None
+            kind = f"less than this, {row['spread_kind']}" if below else row["spread_kind"]
+            found.append(Published(convert(float(row["value"])), wide, kind, source))
     return found
 
 
