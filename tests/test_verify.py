@@ -185,3 +185,12 @@ def test_records_from_before_the_choice_stand_beside_new_ones(results_dir):
         record["config"]["compile"] = False
         record["provenance"] |= {"precision": "fp32", "compiled": False}
     assert verify(stored(results_dir, records)) == []
+
+
+def test_runs_that_skipped_many_steps_are_named(results_dir):
+    records = [make_record("erm", seed=seed) for seed in range(3)]
+    records[0]["skipped_steps"] = records[0]["steps"] // 100
+    records[2]["skipped_steps"] = records[2]["steps"] // 2
+    findings = [f for f in verify(stored(results_dir, records)) if f.check == "skipped"]
+    assert [(f.level, f.runs) for f in findings] == [("warn", (records[2]["run_id"],))]
+    assert "base.lr" in findings[0].message

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from sam_bench.results.arms import BASE_ARM, Arm, Block
 from sam_bench.results.stats import ENOUGH_SEEDS, summary
 
+SKIPPED = 0.01  # of the steps: fp16 looks for its loss scale with the first few
 DISTURBED = 0.25  # relative: other work on the machine, not the method, makes timings differ by so much
 
 
@@ -22,7 +23,7 @@ class Finding:
 
 def doubts(found: Sequence[Block], runs: Sequence[Mapping]) -> list[Finding]:
     """All of them about these blocks and their finished runs."""
-    of_runs, of_machines = (_unverified, _short, _code), (_arithmetic, _hardware, _timings)
+    of_runs, of_machines = (_unverified, _short, _skipped, _code), (_arithmetic, _hardware, _timings)
     about_runs = [finding for check in of_runs for finding in check(runs)]
     about_machines = [finding for check in of_machines for finding in check(found)]
     return [*about_runs, *_variants(found), *_few_seeds(found), *about_machines]
@@ -44,6 +45,17 @@ def _short(runs: Sequence[Mapping]) -> Iterable[Finding]:
     names = names_of(run for run in runs if run.get("short"))
     if names:
         yield Finding("short", "warn", f"{_count(names)} cut short by train.max_steps", names)
+
+
+def _skipped(runs: Sequence[Mapping]) -> Iterable[Finding]:
+    many = [run for run in runs if run.get("skipped_steps", 0) > SKIPPED * max(1, run.get("steps", 0))]
+    if many:
+        worst = max(many, key=lambda run: run["skipped_steps"] / max(1, run["steps"]))
+        message = (
+            f"{_count(many)} skipped more than {SKIPPED:.0%} of the steps, because a loss or gradient was not finite "
+        )
+        message += f"(at most {worst['skipped_steps']} of {worst['steps']}): try a smaller base.lr or precision=fp32"
+        yield Finding("skipped", "warn", message, names_of(many))
 
 
 def _variants(found: Sequence[Block]) -> Iterable[Finding]:
