@@ -4,6 +4,7 @@ import argparse
 import statistics
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import torch
@@ -20,6 +21,7 @@ from sam_bench.schedule import constant
 from sam_bench.train import Options, Trainer
 
 Arms = Mapping[str, Callable[[], float | None]]  # an arm that has a clock of its own returns its seconds
+Steps = Mapping[str, Callable[[int], None]]  # an arm whose steps are measured one by one
 
 
 def prepare(args: argparse.Namespace, cpu_time: bool) -> torch.device:
@@ -61,8 +63,13 @@ def wait(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
-def interleave(arms: Arms, args: argparse.Namespace, device: torch.device) -> dict[str, list[float]]:
-    """Seconds of each arm, `args.repeats` times in turn after one call of each to warm up."""
+def interleave(arms: Arms, args: argparse.Namespace, device: torch.device, steps: Steps | None = None,
+               count: int = 0) -> dict[str, list[float]]:  # fmt: skip
+    """Seconds of each arm, `args.repeats` times in turn after one call of each to warm up; `count` calls of `steps`.
+
+    On a CPU the arms of `steps` change places after every step: what slows the machine for a second then falls on all
+    of them. A GPU must not wait between steps; there they change after `count`.
+    """
     now = clock(args)
 
     def timed(call: Callable[[], float | None]) -> float:
@@ -72,13 +79,27 @@ def interleave(arms: Arms, args: argparse.Namespace, device: torch.device) -> di
         wait(device)
         return now() - start if told is None else told
 
-    for call in arms.values():
-        timed(call)
-    seconds: dict[str, list[float]] = {name: [] for name in arms}
-    for _ in range(args.repeats):
-        for name, call in arms.items():
-            seconds[name].append(timed(call))
-    return seconds
+    def step_by_step(steps: Steps) -> dict[str, float]:
+        spent = dict.fromkeys(steps, 0.0)
+        for i in range(count):
+            for name in reversed(steps) if i % 2 else steps:
+                spent[name] += timed(partial(steps[name], i))
+        return spent
+
+    steps, turns = dict(steps or {}), []
+    for _ in range(args.repeats + 1):
+        if device.type == "cuda":
+            turn = {name: timed(partial(repeat_steps, call, count)) for name, call in steps.items()}
+        else:
+            turn = step_by_step(steps)
+        turns.append(turn | {name: timed(call) for name, call in arms.items()})
+    return {name: [turn[name] for turn in turns[1:]] for name in turns[0]}
+
+
+def repeat_steps(step: Callable[[int], None], count: int) -> None:
+    """The steps 0 to `count` - 1."""
+    for i in range(count):
+        step(i)
 
 
 def kernel_seconds(call: Callable[[], object], device: torch.device) -> float:

@@ -1,7 +1,8 @@
 """What molecules cost: reading them, batches alone, forward-backward alone, the full step of each method.
 
-Arms are measured in turn (A B A B ...) on the same batches of a data set; numbers are medians. The largest rate of
-matrix products of this machine is measured in the same turns. Random depth draws the same numbers in every arm.
+Arms are measured in turn (A B A B ...) on the same batches of a data set, on a CPU step by step; numbers are medians of
+turns. The largest rate of matrix products of this machine is measured in the same turns. Random depth draws the same
+numbers in every arm.
 """
 
 import argparse
@@ -29,6 +30,7 @@ from sam_bench.speed_measure import (
     kernel_seconds,
     prepare,
     ratios,
+    repeat_steps,
     show,
     spread,
     where,
@@ -178,17 +180,22 @@ class Work:
         losses.mean().backward()
         return losses.detach()
 
-    def passes(self, model: nn.Module, precision: str) -> None:
-        """Forward and backward of all batches."""
-        for number, batch in enumerate(self.ready):
+    def alone(self, model: nn.Module, precision: str) -> Callable[[int], None]:
+        """Forward and backward of a batch that is ready."""
+
+        def step(number: int) -> None:
             model.zero_grad(set_to_none=True)
-            self.pass_(model, number, batch, precision)
+            self.pass_(model, number, self.ready[number], precision)
+
+        return step
 
     @cached_property
     def flops(self) -> int:
         """Operations of the products of one turn of forward and backward; sums over neighbours are not counted."""
+        call = self.alone(self.model(), "fp32")
+        count = len(self.ready)  # made here: its passes are not to be counted
         with FlopCounterMode(display=False) as counter:
-            self.passes(self.model(), "fp32")
+            repeat_steps(call, count)
         return counter.get_total_flops()
 
     def batching(self) -> None:
@@ -198,23 +205,23 @@ class Work:
             for name in batch.__dict__.keys() - again.__dict__.keys():
                 getattr(again, name)
 
-    def method(self, name: str, precision: str) -> Callable[[], None]:
-        """A turn of full steps of a method over the base: batch, passes, update."""
+    def method(self, name: str, precision: str) -> Callable[[int], None]:
+        """The full step of a method over the base: batch, passes, update."""
         model, epoch = self.model(), len(self.batches)
         total = epoch * (self.args.repeats + 1)
         options = {"total_steps": total, "steps_per_epoch": epoch} | fitting(epoch).get(name, {})
         method = create_optimizer(name, self.args.base, model, **options)
 
-        def turn() -> None:
-            for number, index in enumerate(self.batches):
-                batch = self.task.collate(index, train=True)
+        def step(number: int) -> None:
+            index = self.batches[number]
+            batch = self.task.collate(index, train=True)
 
-                def closure(part: torch.Tensor | None = None, number: int = number, batch: Any = batch) -> torch.Tensor:
-                    return self.pass_(model, number, batch if part is None else batch.select(part), precision)
+            def closure(index: torch.Tensor | None = None) -> torch.Tensor:
+                return self.pass_(model, number, batch if index is None else batch.select(index), precision)
 
-                method.step(closure, samples=index)
+            method.step(closure, samples=index)
 
-        return turn
+        return step
 
     def loop(self, precision: str) -> Callable[[], float]:
         """An epoch of the loop of `sam-bench run` on the same molecules."""
@@ -230,13 +237,10 @@ def steps(work: Work, precision: str) -> dict[str, Any]:
     side = SIDE[work.device.type]
     matrix = torch.randn(side, side, device=work.device, dtype=torch.bfloat16 if precision == "bf16" else None)
     names = [BASE, *(name for name in work.args.optimizers if name != BASE)]
-    arms = {name: work.method(name, precision) for name in names} | {
-        BATCHING: work.batching,
-        PASS: partial(work.passes, work.model(), precision),
-        LOOP: work.loop(precision),
-        PRODUCT: partial(_products, matrix),
-    }
-    seconds = interleave(arms, work.args, work.device)
+    stepped = {name: work.method(name, precision) for name in names} | {PASS: work.alone(work.model(), precision)}
+    arms = {BATCHING: work.batching, LOOP: work.loop(precision), PRODUCT: partial(_products, matrix)}
+    count = len(work.batches)
+    seconds = interleave(arms, work.args, work.device, stepped, count)
     peak = [PRODUCTS * 2 * side**3 / s / 1e9 for s in seconds.pop(PRODUCT)]
     reached = [work.flops / s / 1e9 / p for s, p in zip(seconds[BASE], peak, strict=True)]
     rates = {name: [work.molecules / s for s in values] for name, values in seconds.items()}
@@ -254,7 +258,7 @@ def steps(work: Work, precision: str) -> dict[str, Any]:
         "share_of_peak": _told(reached),
     }
     if work.device.type == "cuda":
-        busy = kernel_seconds(arms[BASE], work.device)
+        busy = kernel_seconds(partial(repeat_steps, stepped[BASE], count), work.device)
         found["launch_bound_share"] = max(0.0, 1 - busy / statistics.median(seconds[BASE]))
         print(f"{BASE}: the GPU waits for the next launch in {found['launch_bound_share']:.3f} of the step")
     return found

@@ -67,7 +67,8 @@ def test_operations_are_those_of_the_products_and_the_same_in_every_turn():
     config = speed_molecules.run.compose_cells(["model=grover_small", "dataset=chembl2321810"])[0].config
     task = speed_molecules.run.build_task(config, speed_molecules.paths.data_dir())
     few, again, more = (speed_molecules.Work(parse("--steps", n), config, task, torch.device("cpu")) for n in "336")
-    assert few.flops == again.flops < more.flops
+    assert again.ready
+    assert few.flops == again.flops < more.flops, "the passes that make the batches ready are not those of a step"
     assert (few.molecules, more.molecules) == (12, 24)
 
 
