@@ -46,6 +46,7 @@ def learning_curves(found: Sequence[Block]):
                 errorbar="sd", err_kws=BAND, ax=axis, legend=False,
             )  # fmt: skip
             axis.set(xlabel=CLOCKS[clock], ylabel=axis_name(block, "valid"), title="")
+        row[0].xaxis.get_major_locator().set_params(integer=True)
         row[0].set_title(block.title, loc="left")
     legend(figure, [arm for block, _ in tables for arm in block.arms], style, line=True)
     return figure
@@ -89,13 +90,14 @@ def sampled_share(found: Sequence[Block]):
     if not chosen:
         return None
     style = looks(found)
-    figure, axes = grid(math.ceil(len(chosen) / 2), 2, height=1.9, sharey=True)
+    figure, axes = grid(math.ceil(len(chosen) / 2), min(2, len(chosen)), height=1.9, sharey=True)
     for axis, (block, table) in zip(axes.flat, chosen, strict=False):
         sns.lineplot(
             table, x="epoch", y="share", hue="arm", style="arm", **palette(style, table["arm"]),
             errorbar="sd", err_kws=BAND, ax=axis, legend=False,
         )  # fmt: skip
         axis.set(xlabel="epoch", ylabel="sam_fraction of the epoch", ylim=(0, 1))
+        axis.xaxis.get_major_locator().set_params(integer=True)
         axis.set_title(block.title, loc="left")
     for axis in axes.flat[len(chosen) :]:
         axis.set_axis_off()

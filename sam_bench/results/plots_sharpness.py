@@ -154,6 +154,7 @@ def successive_gradients(found: Sequence[Block]):
                 errorbar="sd", err_kws=BAND, ax=axis, legend=False,
             )  # fmt: skip
             axis.set(xlabel="epoch", ylabel="", title=label)
+            axis.xaxis.get_major_locator().set_params(integer=True)
         axes[2 * n][0].set_ylabel(block.title)
     shown = {name for _, table in tables for name in table["arm"]}
     legend(figure, [arm for block, _ in tables for arm in block.arms if arm.name in shown], style, line=True)
