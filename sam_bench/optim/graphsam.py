@@ -46,8 +46,12 @@ class GraphSAM(SharpnessAware):
             h = self.memory["h"]
         g_s = oracle(self.to_radius(h) * self.decay())
         # What the next step perturbs with; storing it now spares the memory of g_s.
-        self.memory["h"] = h.running(self.beta, (1 - self.beta) * g_s / (g_s.norm() + TINY))
+        self.memory["h"] = self._average(h, g_s)
         return g_s
+
+    def _average(self, h: Vector, g_s: Vector) -> Vector:
+        """`beta*h + (1-beta)*g_s/||g_s||`."""
+        return h.running(self.beta, (1 - self.beta) * g_s / (g_s.norm() + TINY))
 
     def decay(self) -> float:
         """`gamma^floor(epoch/lambda)`."""

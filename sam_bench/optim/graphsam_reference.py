@@ -62,7 +62,7 @@ class GraphSAMReference(GraphSAM):
         if self.per_tensor:
             lengths = Vector([part + CODE_TINY for part in g_s.dense()]).norms()
             return self.beta * h + g_s * list((1 - self.beta) / (lengths + TINY))
-        return self.beta * h + (1 - self.beta) * g_s / (g_s.norm() + TINY)
+        return super()._average(h, g_s)
 
     def decay(self) -> float:
         """The factor on rho and on the radius at this epoch."""
