@@ -6,9 +6,20 @@ import signal
 import sys
 from typing import NoReturn
 
-from sam_bench import paths, torchrun
-from sam_bench.commands.experiments import need_bench
+from sam_bench.commands.words import need_bench
 from sam_bench.errors import UsageError
+from sam_bench.store import places
+from sam_bench.training import torchrun
+
+
+def register(commands: argparse._SubParsersAction) -> None:
+    """Add the command to the command line."""
+    parser = commands.add_parser(
+        "run", help="one run; a Hydra application", add_help=False, prefix_chars="\0",  # -m and the like are Hydra's
+        description="key=value overrides, -m for a Hydra multirun, --cfg job to see the configuration",
+    )  # fmt: skip
+    parser.add_argument("arguments", nargs=argparse.REMAINDER)
+    parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -37,7 +48,7 @@ def leave(status: int) -> NoReturn:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    from sam_bench.run import application
+    from sam_bench.config.compose import application
 
     words = arguments.arguments
     if "-h" in words:
@@ -62,22 +73,22 @@ def _run(arguments: argparse.Namespace) -> int:
 
 
 def _run_cell(cell) -> int:
-    from sam_bench import ranks
-    from sam_bench.execute import Stopped, execute
-    from sam_bench.results.record import RunDirectory
-    from sam_bench.train import NonFiniteLoss
-    from sam_bench.worker import stop_signal
+    from sam_bench.store.folder import RunDirectory
+    from sam_bench.sweeps.worker import stop_signal
+    from sam_bench.training import processes
+    from sam_bench.training.life import Stopped, execute
+    from sam_bench.training.loop import NonFiniteLoss
 
-    results = paths.results_dir()
+    results = places.results_dir()
     directory = RunDirectory(results, cell.run_id)
     if directory.finished:
         print(f"finished before; move {directory.final} away to repeat it")
     before = signal.getsignal(signal.SIGINT)
     stop = stop_signal(signal.SIGINT, signal.SIGTERM)
     try:
-        with ranks.together(cell.config["device"]):
+        with processes.together(cell.config["device"]):
             record = execute(cell, results, report=_report(), stop=stop)
-    except ranks.RankLost as error:
+    except processes.RankLost as error:
         print(f"sam-bench: {error} from {directory.working}", file=sys.stderr)
         return 1
     except Stopped:

@@ -4,21 +4,51 @@ import argparse
 import shlex
 from collections.abc import Mapping
 
-from sam_bench import paths
-from sam_bench.commands.experiments import need_bench
+from sam_bench.commands.words import add_experiment, need_bench
 from sam_bench.errors import UsageError
+from sam_bench.store import places
 
 
-def sharpness(arguments: argparse.Namespace) -> int:
+def register(commands: argparse._SubParsersAction) -> None:
+    """Add the command to the command line."""
+    sharpness = commands.add_parser(
+        "sharpness",
+        help="measure finished runs: Hessian, loss rises, gap; landscape; successive gradients",
+        description="Measures every finished run at its best weights and adds a record beside it; what is measured "
+        "is kept. Without a flag: largest Hessian eigenvalue, trace, m-sharpness, loss rise in a ball, gap.",
+    )
+    add_experiment(sharpness)
+    add = sharpness.add_argument
+    kinds = sharpness.add_mutually_exclusive_group()
+    for kind, what in (("landscape", "the loss in a plane"), ("gradients", "successive gradients: trains again")):
+        kinds.add_argument(
+            f"--{kind}", dest="kind", action="store_const", const=kind, default="sharpness", help=f"instead, {what}"
+        )
+    add("--samples", type=int, default=512, help="training samples that the loss is taken over (default: 512)")
+    add("--m", type=int, default=0, help="samples per batch of m-sharpness (default: the run's batch size)")
+    add("--rho", type=float, default=0.05, help="radius of all perturbations (default: 0.05)")
+    add("--ascent-steps", type=int, default=1, help="steps up in m-sharpness; 1 is SAM's own (default)")
+    add("--probes", type=int, default=16, help="random vectors for the trace (default: 16)")
+    add("--directions", type=int, default=16, help="pairs of points in the ball (default: 16)")
+    add("--tolerance", type=float, default=1e-3, help="relative residual of the eigenvalue (default: 0.001)")
+    add("--products", type=int, default=100, help="most Hessian products for the eigenvalue (default: 100)")
+    add("--points", type=int, default=21, help="of the landscape, along each axis (default: 21)")
+    add("--span", type=float, default=1.0, help="of the landscape, in filter lengths either way (default: 1)")
+    add("--every", type=int, default=7, help="with --gradients: two steps in so many (default: 7)")
+    add("--seed", type=int, default=0, dest="draws", help="of the subset and the random vectors (default: 0)")
+    sharpness.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
     """Measure every finished run of an experiment."""
     need_bench()
-    from sam_bench.run import plan
+    from sam_bench.config.compose import plan
 
     cells = plan(arguments.experiment, arguments.overrides)
-    from sam_bench import measure
-    from sam_bench.results.added import read
+    from sam_bench.sharpness import measure
+    from sam_bench.store.added import read
 
-    results, kind = paths.results_dir(), arguments.kind
+    results, kind = places.results_dir(), arguments.kind
     options = {**vars(arguments), "seed": arguments.draws}
     chosen = {cell.run_id: measure.settings_of(kind, options, cell) for cell in cells}
     runs = [found for cell in cells if (found := measure.finished(cell, results))]
@@ -37,7 +67,7 @@ def sharpness(arguments: argparse.Namespace) -> int:
 
 def _need(runs: list, cells: list, results, experiment: str) -> None:
     """Raise UsageError when there is nothing to measure."""
-    from sam_bench.results.record import RunDirectory
+    from sam_bench.store.folder import RunDirectory
 
     if runs:
         return

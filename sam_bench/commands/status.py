@@ -1,52 +1,44 @@
-"""`sam-bench status`, and what `sam-bench sweep --dry-run` would do: where each cell stands."""
+"""`sam-bench status`."""
 
 import argparse
 import json
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
-from sam_bench import paths
-from sam_bench.commands.experiments import need_bench
-from sam_bench.commands.sweep import same_words
-from sam_bench.results.schedule import Durations, duration, wall_time
-from sam_bench.results.store import status as status_of
+from sam_bench.commands.words import add_experiment, add_filter, need_bench, same_words
+from sam_bench.store import places
+from sam_bench.store.index import status as status_of
+from sam_bench.sweeps.standing import counts, describe
 
 
-def status(arguments: argparse.Namespace) -> int:
+def register(commands: argparse._SubParsersAction) -> None:
+    """Add the command to the command line."""
+    status = commands.add_parser(
+        "status", help="planned, finished, running, stale and failed cells of an experiment",
+        description="Lists each cell: finished; running, with its last heartbeat; stale (its process is gone, its "
+        "checkpoint is kept); failed, with the first line of the error; planned. Then says what to do.",
+    )  # fmt: skip
+    add_experiment(status)
+    add_filter(status)
+    status.add_argument("--json", action="store_true", help="a list of objects instead of text")
+    status.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
     """Where each cell of an experiment stands."""
     need_bench()
-    from sam_bench.cells import matching
-    from sam_bench.run import plan
+    from sam_bench.config.compose import plan
+    from sam_bench.sweeps.filters import matching
 
     cells = matching(plan(arguments.experiment, arguments.overrides), arguments.filter)
-    rows = status_of([cell.run_id for cell in cells], paths.results_dir())
+    rows = status_of([cell.run_id for cell in cells], places.results_dir())
     if arguments.json:
         print(json.dumps(rows, indent=1))
         return 0
     for row in rows:
-        print(f"{row['status']:9} {row['run_id']}  {_describe(row)}".rstrip())
-    print(_counts(rows))
+        print(f"{row['status']:9} {row['run_id']}  {describe(row)}".rstrip())
+    print(counts(rows))
     _advise(rows, same_words(arguments))
     return 0
-
-
-def _describe(row: Mapping) -> str:
-    """How far a cell is, when it last said so, and what is known of it."""
-    beat, parts = row["heartbeat"] or {}, []
-    if "step" in beat:
-        parts.append(f"{beat['step']}/{beat.get('steps', '?')} steps")
-    if beat.get("value") is not None:
-        parts.append(f"valid/{beat.get('metric', '')} {beat['value']:.4f}")
-    if row["heartbeat_age"] is not None:
-        parts.append(f"heartbeat {duration(row['heartbeat_age'])} ago")
-    elif row["status"] == "running":
-        parts.append("setting up")
-    return ", ".join([*parts, *filter(None, [row["detail"]])])
-
-
-def _counts(rows: Sequence[Mapping]) -> str:
-    states = [row["status"] for row in rows]
-    return f"{len(rows)} cells: " + ", ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(states))
 
 
 def _advise(rows: Sequence[Mapping], name: str) -> None:
@@ -58,29 +50,3 @@ def _advise(rows: Sequence[Mapping], name: str) -> None:
         print(f"when the cause is mended, failed cells are tried again by: sam-bench sweep {name} --retry-failed")
     if states == {"finished"}:
         print(f"see the result with: sam-bench table {name.partition(' --filter')[0]}")
-
-
-def dry_run(cells: Sequence, pending: Sequence, results: Path, *, jobs: int, name: str) -> int:
-    """List the cells with their state and, for those to run, how long that takes `jobs` at once."""
-    to_run, durations, seconds, unknown = {cell.run_id for cell in pending}, Durations(results), [], 0
-    rows = {row["run_id"]: row for row in status_of([cell.run_id for cell in cells], results)}
-    for cell in cells:
-        row, told = rows[cell.run_id], ""
-        if cell.run_id in to_run and row["status"] != "running":
-            estimate = durations.estimate(cell.labels, cell.config)
-            if estimate.seconds is None:
-                unknown += 1
-            else:
-                seconds.append(estimate.seconds * (1.0 - (row["heartbeat"] or {}).get("share", 0.0)))
-                told = f"about {duration(seconds[-1])} (from {estimate.records} runs{estimate.source})"
-        word = "run " if cell.run_id in to_run else "keep"
-        print(f"{word} {row['status']:9} {cell.run_id}  {told or _describe(row)}".rstrip())
-    print(_counts(list(rows.values())))
-    print(f"{len(pending)} of {len(cells)} cells to run; records in {results / 'runs'}")
-    if seconds:
-        rest = f", and {unknown} cells of unknown duration" if unknown else ""
-        print(f"about {duration(wall_time(seconds, jobs))} with {jobs} at once{rest}")
-    failed = sum(rows[cell.run_id]["status"] == "failed" for cell in cells if cell.run_id not in to_run)
-    if failed:
-        print(f"{failed} failed cells are kept: sam-bench sweep {name} --retry-failed")
-    return 0

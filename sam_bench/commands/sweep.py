@@ -6,45 +6,78 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
-from sam_bench import paths, torchrun
-from sam_bench.commands.experiments import need_bench
+from sam_bench.api import Outcome
+from sam_bench.commands.words import (
+    add_experiment,
+    add_filter,
+    cell_overrides,
+    launcher_overrides,
+    need_bench,
+    same_words,
+)
 from sam_bench.errors import UsageError
+from sam_bench.store import places
+from sam_bench.training import torchrun
 
 
-def sweep(arguments: argparse.Namespace) -> int:
+def register(commands: argparse._SubParsersAction) -> None:
+    """Add the command to the command line."""
+    sweep = commands.add_parser(
+        "sweep", help="a whole experiment: skips what is finished, resumes, goes on after a failure",
+        description="Makes the unfinished cells of an experiment, several at once, then prints its table. Give it "
+        "again after any interruption, or twice at once, also on two machines that share the results folder: each "
+        "cell is made once. Ctrl-C lets the running cells write a checkpoint and stop; a second Ctrl-C stops them now.",
+    )  # fmt: skip
+    add_experiment(sweep)
+    add_filter(sweep)
+    sweep.add_argument("--jobs", type=int, help="cells at once (default: one per GPU, else one per core)")
+    sweep.add_argument("--per-gpu", type=int, default=1, metavar="K", help="cells at once on each GPU (default: 1)")
+    sweep.add_argument(
+        "--launcher", default="local", metavar="NAME",
+        help="where cells run: local (default), slurm, ray, or a file of your own configs/launcher; its keys are "
+        "given as launcher.partition=gpu",
+    )  # fmt: skip
+    sweep.add_argument("--retries", type=int, default=2, help="how often a killed cell is taken up again (default: 2)")
+    sweep.add_argument("--retry-failed", action="store_true", help="also run the cells again that failed")
+    sweep.add_argument("--dry-run", action="store_true", help="only list the cells: state, what would be run, how long")
+    sweep.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
     """A whole experiment, then its table."""
     need_bench()
     from rich.console import Console
 
-    from sam_bench import sweep as sweeping
-    from sam_bench.cells import matching
-    from sam_bench.run import plan
+    from sam_bench.config.compose import plan
+    from sam_bench.sweeps import sweep as sweeping
+    from sam_bench.sweeps.filters import matching
+    from sam_bench.sweeps.outcomes import Tally
 
     check(arguments)
-    results, console = paths.results_dir(), Console()
+    results, console = places.results_dir(), Console()
     cells = matching(plan(arguments.experiment, cell_overrides(arguments)), arguments.filter)
     pending = sweeping.pending(cells, results, retry_failed=arguments.retry_failed)
     jobs, make_engine = _engine(arguments, pending, results)
     if arguments.dry_run:
-        from sam_bench.commands.status import dry_run
+        from sam_bench.sweeps.standing import dry_run
 
         return dry_run(cells, pending, results, jobs=jobs, name=same_words(arguments, sweep=True))
     if not pending:
-        return _conclude(arguments, cells, sweeping.Outcome(), results, console)
-    from sam_bench.display import Display
+        return _conclude(arguments, cells, Tally(), results, console)
+    from sam_bench.sweeps.display import Display
 
     done = len(cells) - len(pending)
     console.print(f"{arguments.experiment}: {len(cells)} cells, {done} done before; records go to {results / 'runs'}")
     engine = make_engine()
     with Display(arguments.experiment, len(cells), done, results, console) as display:
         worker = sweeping.Sweep(pending, results, engine, retries=arguments.retries, show=display)
-        outcome = worker.run()
+        tally = worker.run()
     if worker.interrupts:
         console.print(
             f"stopped; `sam-bench sweep {same_words(arguments, sweep=True)}` goes on where it was", soft_wrap=True
         )
         return 130
-    return _conclude(arguments, cells, outcome, results, console)
+    return _conclude(arguments, cells, tally, results, console)
 
 
 def check(arguments: argparse.Namespace) -> None:
@@ -61,16 +94,11 @@ def check(arguments: argparse.Namespace) -> None:
         )
 
 
-def cell_overrides(arguments: argparse.Namespace) -> list[str]:
-    """The overrides that are not the launcher's."""
-    own = launcher_overrides(arguments)
-    return [word for word in arguments.overrides if word not in own]
-
-
 def _engine(arguments: argparse.Namespace, pending: Sequence, results: Path) -> tuple[int, Callable]:
     """How many cells will run at once, and what makes the engine that runs them."""
-    from sam_bench import local
-    from sam_bench.run import build_engine, launcher_config
+    from sam_bench.config.build import build_engine
+    from sam_bench.config.compose import launcher_config
+    from sam_bench.sweeps.engines import local
 
     own = launcher_overrides(arguments)
     if arguments.launcher != "local":
@@ -83,25 +111,11 @@ def _engine(arguments: argparse.Namespace, pending: Sequence, results: Path) -> 
     return len(slots), partial(local.LocalEngine, results, slots)
 
 
-def launcher_overrides(arguments: argparse.Namespace) -> list[str]:
-    """The overrides `launcher.key=value`."""
-    return [word for word in arguments.overrides if word.startswith("launcher.")]
-
-
-def same_words(arguments: argparse.Namespace, *, sweep: bool = False) -> str:
-    """What names the same cells in another command: the experiment, its overrides and filters; for a sweep, where."""
-    words = [arguments.experiment, *cell_overrides(arguments)]
-    words += [word for text in arguments.filter for word in ("--filter", text)]
-    if sweep and arguments.launcher != "local":
-        words += ["--launcher", arguments.launcher, *launcher_overrides(arguments)]
-    return shlex.join(words)
-
-
-def _conclude(arguments, cells, outcome, results, console) -> int:
+def _conclude(arguments, cells, tally, results, console) -> int:
     """The table of what is there, what went wrong, and what to do next."""
-    from sam_bench.results.record import RunDirectory
-    from sam_bench.results.store import first_line, load
-    from sam_bench.results.tables import table
+    from sam_bench.results.tables.table import table
+    from sam_bench.store.folder import RunDirectory
+    from sam_bench.store.index import first_line, load
 
     records = load(results, [cell.run_id for cell in cells])
     if records:
@@ -110,7 +124,7 @@ def _conclude(arguments, cells, outcome, results, console) -> int:
     for directory in (RunDirectory(results, cell.run_id) for cell in cells):
         if directory.failed.exists() and not directory.finished:
             messages[directory.run_id] = f"failed before: {first_line(directory.failed)}"
-    messages |= {name: outcome.messages[name] for name in (*outcome.refused, *outcome.failed, *outcome.stopped)}
+    messages |= {name: tally.messages[name] for name, outcome in tally.ends() if outcome is not Outcome.FINISHED}
     for name, message in messages.items():
         console.print(f"not finished {name}: {message}", style="red", highlight=False, markup=False, soft_wrap=True)
     name = same_words(arguments)

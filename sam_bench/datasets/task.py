@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from itertools import combinations
 from typing import Any, Protocol
 
 import numpy as np
@@ -15,6 +14,7 @@ from sam_bench.datasets.split import checksum
 from sam_bench.errors import UsageError
 
 KINDS = ("regression", "binary", "multiclass")
+Penalty = Callable[[Tensor], Tensor]
 
 
 class Batch(Protocol):
@@ -87,24 +87,26 @@ class Task:
         batch.y = self.targets[index.to(self.targets.device, non_blocking=True)]
         return batch
 
-    def loss(self, output: Tensor, batch: Batch, disagreement: float = 0.0, label_smoothing: float = 0.0) -> Tensor:
+    def loss(
+        self, output: Tensor, batch: Batch, penalty: Penalty | None = None, label_smoothing: float = 0.0
+    ) -> Tensor:
         """Loss per sample (n,), its mean is the batch's; output is (n, num_outputs) or (heads, n, num_outputs).
 
-        Heads add up, and `disagreement` times the squared difference of two heads is added (GROVER, arXiv 2007.02835,
-        the authors' code). A missing label weighs nothing: the mean is that over the labels that exist.
+        Heads add up. `penalty` is the model's own addition: (heads, n, num_outputs) -> (n, num_outputs). A missing
+        label weighs nothing: the mean is that over the labels that exist.
         """
         heads = output if output.dim() == 3 else output[None]
         heads = heads.to(torch.promote_types(heads.dtype, torch.float32))
         if self.kind == "multiclass":
             n = heads.shape[1]
             total = sum(F.cross_entropy(h, batch.y, reduction="none", label_smoothing=label_smoothing) for h in heads)
-            if disagreement:
-                total = total + disagreement * _disagreement(heads).reshape(n, -1).mean(1)
+            if penalty is not None:
+                total = total + penalty(heads).reshape(n, -1).mean(1)
             return total
         y, present = self._goal(batch.y, label_smoothing)
         total = sum(self._elementwise(h, y) for h in heads)
-        if disagreement:
-            total = total + disagreement * _disagreement(heads)
+        if penalty is not None:
+            total = total + penalty(heads)
         total = total * present
         return total.sum(1) * (len(total) / present.sum().clamp(min=1))
 
@@ -141,11 +143,6 @@ class Task:
         if self.kind == "regression":
             return (output - y).square()
         return F.binary_cross_entropy_with_logits(output, y, reduction="none")
-
-
-def _disagreement(heads: Tensor) -> Tensor:
-    """Squared difference of each pair of heads, summed over the pairs: (n, num_outputs)."""
-    return sum(((a - b).square() for a, b in combinations(heads, 2)), torch.zeros_like(heads[0]))
 
 
 def _mean_std(targets: Tensor) -> tuple[Tensor, Tensor]:

@@ -5,8 +5,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from sam_bench import paths
 from sam_bench.errors import UsageError
+from sam_bench.store import places
 
 
 class TensorBoardLogger:
@@ -22,7 +22,7 @@ class TensorBoardLogger:
 
     def start(self, head: Mapping[str, Any]) -> None:
         """Open the event file of the run, beside those of its earlier parts."""
-        folder: Path = paths.results_dir() / "tensorboard" / head["run_id"]
+        folder: Path = places.results_dir() / "tensorboard" / head["run_id"]
         self._try(lambda: setattr(self, "_writer", self._open(str(folder))))
 
     def log(self, row: Mapping[str, Any]) -> None:

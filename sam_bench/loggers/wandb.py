@@ -20,10 +20,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from sam_bench import paths
 from sam_bench.errors import UsageError
-from sam_bench.results.disk import atomic_write
-from sam_bench.results.store import curve
+from sam_bench.store import places
+from sam_bench.store.disk import atomic_write
+from sam_bench.store.index import curve
 
 MODES = ("offline", "online", "disabled")
 SUMMARY = ("best_epoch", "steps", "grad_evals", "grad_evals_per_step", "sam_fraction", "skipped_steps",
@@ -72,7 +72,7 @@ class WandbLogger:
 
     def start(self, head: Mapping[str, Any]) -> None:
         """Open the W&B run, or go on with it."""
-        folder = paths.results_dir()
+        folder = places.results_dir()
         package = str(Path(__file__).parents[2])
         environment = os.environ | {"OMP_NUM_THREADS": "1"}
         environment["PYTHONPATH"] = os.pathsep.join(filter(None, (package, os.environ.get("PYTHONPATH"))))
@@ -169,7 +169,7 @@ def sync(experiments: Mapping[str, Sequence[Mapping]], *, project: str = "sam_be
     """
     import wandb
 
-    folder = paths.results_dir()
+    folder = places.results_dir()
     folder.mkdir(parents=True, exist_ok=True)
     ledger = folder / "wandb" / f"sent_{mode}.json"
     options = {"project": project, "entity": entity, "mode": mode, "dir": str(folder)}

@@ -1,18 +1,18 @@
 """A method by the name of its YAML file, without Hydra."""
 
-import importlib
 import inspect
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import Any
 
 import yaml
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from sam_bench.config.files import config_dir
 from sam_bench.errors import UsageError, did_you_mean
-from sam_bench.optim.sharpness import SharpnessAware
-from sam_bench.paths import config_dir
+from sam_bench.optim.base import SharpnessAware
 
 
 def create_optimizer(
@@ -25,14 +25,14 @@ def create_optimizer(
     over its defaults. Raises UsageError for an unknown name, TypeError for an unknown option.
     """
     config = _read("optimizer", name)
-    target = _target(config.pop("_target_"))
+    target = resolve_name(config.pop("_target_"))
     known = option_names(target)
     for option in options:
         if option not in known:
             raise TypeError(f"{name} has no option {option!r}. {did_you_mean(option, known)}")
     if isinstance(base, str):
         settings = _read("base", base) | (base_options or {})
-        base = _target(settings.pop("_target_"))(model.parameters(), **settings)
+        base = resolve_name(settings.pop("_target_"))(model.parameters(), **settings)
     elif base_options is not None:
         raise TypeError("base_options go with a base that is given by name")
     elif not isinstance(base, Optimizer):
@@ -60,8 +60,3 @@ def _read(group: str, name: str) -> dict[str, Any]:
         known = [p.stem for p in folder.glob("*.yaml")]
         raise UsageError(f"there is no {group} {name!r}. {did_you_mean(name, known)}")
     return yaml.safe_load(path.read_text())
-
-
-def _target(path: str) -> Any:
-    module, _, attribute = path.rpartition(".")
-    return getattr(importlib.import_module(module), attribute)

@@ -5,10 +5,10 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from sam_bench.results.paper import Published, published
-from sam_bench.results.record import important
+from sam_bench.results.published import Published, published
 from sam_bench.results.stats import Comparison, Summary, compare, differences, summary
-from sam_bench.results.store import score
+from sam_bench.store.identity import important
+from sam_bench.store.index import score
 
 BASE_ARM = "erm"
 COSTS = ("throughput", "grad_evals", "grad_evals_per_step", "sam_fraction", "train_seconds", "peak_memory_bytes")

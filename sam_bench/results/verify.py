@@ -9,9 +9,10 @@ from pathlib import Path
 
 from sam_bench.errors import UsageError
 from sam_bench.results.arms import BASE_ARM, Arm, Block, blocks, seeds_of
-from sam_bench.results.doubts import Finding, doubts, names_of
-from sam_bench.results.record import damaged_files, run_id
-from sam_bench.results.store import curve
+from sam_bench.results.fairness import Finding, doubts, names_of
+from sam_bench.store.identity import run_id
+from sam_bench.store.index import curve
+from sam_bench.store.record import damaged_files
 
 
 def verify(records: Sequence[Mapping], found: Sequence[Block] | None = None) -> list[Finding]:

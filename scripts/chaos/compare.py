@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 from sam_bench.errors import UsageError
-from sam_bench.results.record import damaged_files, read_record
+from sam_bench.store.record import damaged_files, read_record
 
 # Of a record: clocks, what is computed from them, and memory, which depends on what a process did before.
 CLOCKS = ("train_seconds", "eval_seconds", "setup_seconds", "throughput", "peak_memory_bytes")

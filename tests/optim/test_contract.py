@@ -4,7 +4,21 @@ import io
 
 import pytest
 import torch
-from methods import BASES, EPOCH, METHODS, NEUTRAL, TOTAL, Closure, frozen, has_option, make, net, same, train, weights
+from support.methods import (
+    BASES,
+    EPOCH,
+    METHODS,
+    NEUTRAL,
+    TOTAL,
+    Closure,
+    frozen,
+    has_option,
+    make,
+    net,
+    same,
+    train,
+    weights,
+)
 from torch import nn
 
 from sam_bench.optim import SAM, SharpnessAware, create_optimizer

@@ -1,11 +1,9 @@
 """The recorded trajectories of the authors' code, within the tolerance recorded with them."""
 
-from pathlib import Path
-
-import golden
 import pytest
+from support import ROOT, golden
 
-PAGE = Path(__file__).parents[2] / "docs" / "optimizers" / "golden.md"
+PAGE = ROOT / "docs" / "optimizers" / "golden.md"
 
 
 @pytest.mark.parametrize("name", golden.CASES)
@@ -26,4 +24,4 @@ def test_every_recorded_run_is_compared():
 
 
 def test_the_page_is_what_the_program_prints():
-    assert golden.table() in PAGE.read_text(), "run: python tests/optim/golden.py, and paste it into the page"
+    assert golden.table() in PAGE.read_text(), "run: python tests/support/golden.py, and paste it into the page"

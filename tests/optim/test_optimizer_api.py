@@ -6,12 +6,12 @@ import subprocess
 import sys
 import tomllib
 from importlib import metadata
-from pathlib import Path
 
 import pytest
 import torch
-from methods import BASES, METHODS, Closure, frozen, make, net, same, train, weights
 from packaging.requirements import Requirement
+from support import ROOT
+from support.methods import BASES, METHODS, Closure, frozen, make, net, same, train, weights
 from torch import nn
 
 import sam_bench.optim
@@ -58,7 +58,7 @@ for name in sys.argv[2].split():
 
 def test_every_method_steps_without_the_suite():
     """With what `pip install sam-bench` brings and none of the extras: their packages cannot be imported."""
-    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = [Requirement(line).name for group in project["optional-dependencies"].values() for line in group]
     provided = metadata.packages_distributions()
     refused = [module for module, packages in provided.items() if {*packages} & {*extras} - {"sam-bench"}]

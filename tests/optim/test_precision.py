@@ -5,7 +5,7 @@ import warnings
 
 import pytest
 import torch
-from methods import BASES, METHODS, NEUTRAL, Closure, frozen, make, net, same, train, weights
+from support.methods import BASES, METHODS, NEUTRAL, Closure, frozen, make, net, same, train, weights
 from torch import nn
 from torch._dynamo.testing import CompileCounter
 

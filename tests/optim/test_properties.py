@@ -6,7 +6,7 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from methods import METHODS, NEUTRAL, frozen, make, same
+from support.methods import METHODS, NEUTRAL, frozen, make, same
 from torch import nn
 
 quick = settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -2,13 +2,12 @@
 
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
-import ranks
 import torch
-from methods import METHODS, net
-from ranks import OWN_SAMPLES, RANKS
+from support import ROOT, ranks
+from support.methods import METHODS, net
+from support.ranks import OWN_SAMPLES, RANKS
 
 from sam_bench.optim import SAM, distributed
 
@@ -21,7 +20,7 @@ def runs(tmp_path_factory) -> list[dict]:
     folder = tmp_path_factory.mktemp("ranks")
     started = [
         subprocess.Popen([sys.executable, ranks.__file__, str(rank), str(folder / "meeting"), str(folder / "out")],
-                         cwd=Path(__file__).parents[2])
+                         cwd=ROOT)
         for rank in range(RANKS)
     ]  # fmt: skip
     try:

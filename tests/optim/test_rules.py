@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from methods import EPOCH, Closure, make, net, weights
+from support.methods import EPOCH, Closure, make, net, weights
 from torch import nn
 
 from sam_bench.optim.vector import Vector

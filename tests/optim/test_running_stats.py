@@ -4,7 +4,7 @@ import copy
 
 import pytest
 import torch
-from methods import METHODS, Closure, frozen, make, net, same, train
+from support.methods import METHODS, Closure, frozen, make, net, same, train
 from torch import nn
 
 from sam_bench.optim import SAM

@@ -1,0 +1,23 @@
+"""`sam-bench speed`."""
+
+import argparse
+import importlib
+
+from sam_bench.commands.words import need_bench
+
+
+def register(commands: argparse._SubParsersAction) -> None:
+    """Add the command to the command line."""
+    speed = commands.add_parser("speed", help="measure the cost of optimizers, molecules or images", add_help=False)
+    speed.add_argument("what", choices=("optimizers", "molecules", "images"))
+    speed.add_argument("arguments", nargs=argparse.REMAINDER)
+    speed.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Measure something, side by side in one run."""
+    need_bench()
+    module = importlib.import_module(f"sam_bench.speed.{arguments.what}")
+    parser = argparse.ArgumentParser(f"sam-bench speed {arguments.what}", description=module.__doc__)
+    module.add_arguments(parser)
+    return module.main(parser.parse_args(arguments.arguments))

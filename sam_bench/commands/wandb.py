@@ -1,0 +1,45 @@
+"""`sam-bench wandb`."""
+
+import argparse
+from pathlib import Path
+
+from sam_bench.commands.words import records_of
+
+
+def register(commands: argparse._SubParsersAction) -> None:
+    """Add the command to the command line."""
+    wandb = commands.add_parser("wandb", help="send finished records to Weights & Biases, again if need be")
+    wandb.add_argument("action", choices=("sync",))
+    wandb.add_argument("experiments", nargs="+", metavar="experiment", help="files of configs/experiment")
+    wandb.add_argument("--project", default="sam_bench")
+    wandb.add_argument("--entity", help="team or user")
+    wandb.add_argument("--mode", default="online", choices=("online", "offline"))
+    wandb.add_argument("--no-files", dest="files", action="store_false", help="the runs alone, no tables and figures")
+    wandb.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Send finished records, tables and figures to W&B; what is there already is not sent again."""
+    from tempfile import TemporaryDirectory
+
+    records = {name: records_of(name) for name in arguments.experiments}
+    from sam_bench.loggers.wandb import sync
+
+    with TemporaryDirectory() as folder:
+        files = {name: _files(name, records[name], Path(folder)) for name in records} if arguments.files else {}
+        sent = sync(records, project=arguments.project, entity=arguments.entity, mode=arguments.mode, files=files)
+    print(*sent, f"{len(sent)} W&B runs sent", sep="\n")
+    return 0
+
+
+def _files(name: str, records: list, folder: Path) -> list[Path]:
+    """The tables and figures of an experiment."""
+    from sam_bench.results.figures.draw import draw
+    from sam_bench.results.tables.table import table as render
+
+    written = draw(records, folder, name=name)
+    for format, end in (("csv", "csv"), ("markdown", "md"), ("latex", "tex"), ("html", "html")):
+        path = folder / f"{name}.{end}"
+        path.write_text(render(records, format=format), encoding="utf-8")
+        written.append(path)
+    return written

@@ -1,0 +1,66 @@
+"""The words of a command line that name the cells of an experiment, and what several commands make of them."""
+
+import argparse
+import importlib.util
+import shlex
+from collections.abc import Sequence
+
+from sam_bench.errors import UsageError
+from sam_bench.store import places
+
+
+def add_experiment(parser: argparse.ArgumentParser) -> None:
+    """The arguments `experiment` and `overrides`."""
+    parser.add_argument("experiment", help="a file of configs/experiment")
+    parser.add_argument(
+        "overrides", nargs="*", help="for instance seed=0,1 train.epochs=2; an axis of the grid is replaced"
+    )
+
+
+def add_filter(parser: argparse.ArgumentParser) -> None:
+    """The option --filter."""
+    parser.add_argument(
+        "--filter", action="append", default=[], metavar="KEY=VALUE,...",
+        help="only cells with one of these values, for instance optimizer=sam or seed=0,1; may be given several times",
+    )  # fmt: skip
+
+
+def need_bench() -> None:
+    """Raise UsageError when only the optimizers are installed."""
+    if importlib.util.find_spec("hydra") is None:
+        raise UsageError("this command needs the whole suite: pip install 'sam-bench[bench]'")
+
+
+def records_of(experiment: str, overrides: Sequence[str] = ()) -> list:
+    """The records of an experiment; UsageError when there is none."""
+    need_bench()
+    from sam_bench.config.compose import plan
+    from sam_bench.store.index import load
+
+    records = load(places.results_dir(), [cell.run_id for cell in plan(experiment, overrides)])
+    if not records:
+        raise UsageError(
+            f"no record of {experiment} in {places.results_dir() / 'runs'}. "
+            f"Make them with: sam-bench sweep {experiment}, or set SAM_BENCH_RESULTS to where they are."
+        )
+    return records
+
+
+def cell_overrides(arguments: argparse.Namespace) -> list[str]:
+    """The overrides that are not the launcher's."""
+    own = launcher_overrides(arguments)
+    return [word for word in arguments.overrides if word not in own]
+
+
+def launcher_overrides(arguments: argparse.Namespace) -> list[str]:
+    """The overrides `launcher.key=value`."""
+    return [word for word in arguments.overrides if word.startswith("launcher.")]
+
+
+def same_words(arguments: argparse.Namespace, *, sweep: bool = False) -> str:
+    """What names the same cells in another command: the experiment, its overrides and filters; for a sweep, where."""
+    words = [arguments.experiment, *cell_overrides(arguments)]
+    words += [word for text in arguments.filter for word in ("--filter", text)]
+    if sweep and arguments.launcher != "local":
+        words += ["--launcher", arguments.launcher, *launcher_overrides(arguments)]
+    return shlex.join(words)

@@ -1,0 +1,89 @@
+"""Image augmentation as batched tensor operations: flip, pad-and-crop, cutout; no Python per image."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+
+import torch
+from torch import Tensor
+
+from sam_bench.datasets.images.randaugment import RandAugment
+from sam_bench.errors import UsageError, did_you_mean
+
+
+@dataclass(frozen=True)
+class Augment:
+    """What happens to a training image: each option is off by default, so `Augment()` changes nothing.
+
+    `flip`: mirrored with probability 1/2. `pad`: pixels of black on each side before a random crop to the old size.
+    `cutout`: side in pixels of a square put to the mean (DeVries and Taylor, arXiv 1708.04552), its centre anywhere in
+    the image, for `cutout_probability` of the images. `randaugment`: options of RandAugment, applied after the crop.
+    """
+
+    flip: bool = False
+    pad: int = 0
+    cutout: int = 0
+    cutout_probability: float = 1.0
+    randaugment: RandAugment | None = None
+
+    @classmethod
+    def from_options(cls, options: Mapping, size: int = 32) -> "Augment":
+        """From the YAML of a data set of `size` x `size` pixels; raises UsageError for what cannot be meant.
+
+        That is an unknown name, a number below its range, or more pixels than an image has.
+        """
+        known = [field.name for field in fields(cls)]
+        for name in options:
+            if name not in known:
+                raise UsageError(f"There is no dataset.augment.{name}. {did_you_mean(name, known)}")
+        if min(options.get("pad", 0), options.get("cutout", 0)) < 0:
+            raise UsageError("dataset.augment.pad and dataset.augment.cutout are pixels: give 0 or more.")
+        if options.get("pad", 0) >= size or options.get("cutout", 0) > size:
+            raise UsageError(
+                f"dataset.augment.pad must be below {size} and dataset.augment.cutout at most {size}, the size of the "
+                f"images: else some would be nothing but black."
+            )
+        if not 0 <= options.get("cutout_probability", 1.0) <= 1:
+            raise UsageError("dataset.augment.cutout_probability is a probability: give 0 to 1.")
+        extra = options.get("randaugment")
+        return cls(**{**options, "randaugment": RandAugment.from_options(extra) if extra else None})
+
+    @property
+    def moves(self) -> bool:
+        """Whether pixels change their place before RandAugment."""
+        return self.flip or self.pad > 0
+
+    def places(
+        self, n: int, size: int, generator: torch.Generator | None, device: torch.device
+    ) -> tuple[Tensor, Tensor]:
+        """Rows and columns of the source pixels, each (n, size) int32; outside 0..size-1 is padding."""
+        u = uniform((3, n, 1), generator, device)
+        line = torch.arange(size, dtype=torch.int32, device=device)
+        rows, columns = line.expand(n, size), line.expand(n, size)
+        if self.pad:
+            shifts = (u[:2] * (2 * self.pad + 1)).to(torch.int32) - self.pad
+            rows, columns = line + shifts[0], line + shifts[1]
+        if self.flip:
+            # the crop is taken from the mirrored image: a shift of the same distribution, one pass less
+            columns = torch.where(u[2] < 0.5, size - 1 - columns, columns)
+        return rows, columns
+
+    def cut(self, x: Tensor, generator: torch.Generator | None) -> Tensor:
+        """Cutout in place on normalised images (n, C, size, size): 0 is the mean."""
+        if not self.cutout:
+            return x
+        n, channels, size = x.shape[:3]
+        u = uniform((3, n, 1), generator, x.device)
+        corner = (u[:2] * size).to(torch.int32) - self.cutout // 2
+        line = torch.arange(size, dtype=torch.int32, device=x.device)
+        inside = (line >= corner) & (line < corner + self.cutout)  # (2, n, size)
+        rows = (inside[0] & (u[2] < self.cutout_probability)).float()
+        # 1 outside and 0 inside, laid out as channels-last images are: twice as fast as filling through a mask
+        columns = inside[1].float().repeat_interleave(channels, dim=1)
+        keep = torch.addcmul(torch.ones((), device=x.device), rows[:, :, None], columns[:, None, :], value=-1)
+        return x.mul_(keep.view(n, size, size, channels).permute(0, 3, 1, 2))
+
+
+def uniform(shape: tuple[int, ...], generator: torch.Generator | None, device: torch.device) -> Tensor:
+    """Uniform numbers in [0, 1) on `device`, drawn where the generator lives: the same for all devices."""
+    home = generator.device if generator is not None else torch.device("cpu")
+    return torch.rand(shape, generator=generator, device=home).to(device, non_blocking=True)

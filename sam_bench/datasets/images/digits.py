@@ -1,0 +1,44 @@
+"""The 1,797 handwritten digits that ship with scikit-learn: 8x8 grey images, no download. The stand-in for CIFAR."""
+
+import importlib.util
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from sam_bench.datasets.images.arrays import Images, checksum, flip_labels
+from sam_bench.datasets.images.augment import Augment
+from sam_bench.datasets.split import split as make_split
+from sam_bench.datasets.task import Task
+from sam_bench.errors import UsageError
+
+
+def _read() -> tuple[np.ndarray, np.ndarray]:
+    """Pixels (n, 8, 8) from 0 to 16 and labels (n,), from scikit-learn's file: importing it takes seconds."""
+    package = importlib.util.find_spec("sklearn")
+    if package is None:
+        raise UsageError("dataset=digits lies in scikit-learn, which is not installed: pip install 'sam-bench[bench]'")
+    table = np.loadtxt(Path(package.origin).parent / "datasets" / "data" / "digits.csv.gz", delimiter=",")
+    return table[:, :-1].reshape(-1, 8, 8), table[:, -1].astype(np.int64)
+
+
+def load(*, data_dir: Path, split_seed: int, name: str, modality: str, metric: str, split: str,
+         fractions: Sequence[float], mean: Sequence[float], std: Sequence[float], augment: Mapping,
+         label_noise: float) -> Task:  # fmt: skip
+    """Ten classes; `label_noise` is the fraction of wrong labels in train and valid. `data_dir` is not read."""
+    augmentation = Augment.from_options(augment, size=8)
+    pixels, labels = _read()
+    images = (pixels * 255 / 16).astype(np.uint8)[:, None]  # they have 17 grey levels
+    splits = make_split(split, len(labels), fractions, split_seed)
+    digest = checksum(images, labels)
+    notes = ()
+    if label_noise:
+        seen = np.concatenate([splits["train"].numpy(), splits["valid"].numpy()])
+        labels = flip_labels(labels, seen, label_noise, 10, split_seed)
+        notes = (f"label noise: {label_noise:g} of the train and valid labels are wrong",)
+    return Task(
+        name=name, modality=modality, kind="multiclass", num_outputs=10, metric=metric,
+        inputs={"channels": 1, "size": 8}, source=Images.pack(images, mean, std, augmentation),
+        targets=torch.from_numpy(labels), splits=splits, data_sha256=digest, verified=True, notes=notes,
+    )  # fmt: skip

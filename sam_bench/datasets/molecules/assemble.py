@@ -1,0 +1,131 @@
+"""From a table of SMILES and labels to a task: featurise, leave out what cannot be parsed, split, note."""
+
+import logging
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from textwrap import shorten
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sam_bench import metrics
+from sam_bench.datasets.molecules.batch import MoleculeBatch
+from sam_bench.datasets.molecules.featurize import PackedMolecules, featurize
+from sam_bench.datasets.molecules.scaffold import scaffolds
+from sam_bench.datasets.molecules.table import Table
+from sam_bench.datasets.split import check as check_split
+from sam_bench.datasets.split import split as make_split
+from sam_bench.datasets.task import Task
+from sam_bench.errors import UsageError
+
+log = logging.getLogger(__name__)
+NAMED = 20  # of the unparsable SMILES, as many are named
+
+
+@dataclass(frozen=True)
+class Molecules:
+    """Packed molecules as a source of batches; molecules are not augmented."""
+
+    packed: PackedMolecules
+    smiles: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.packed)
+
+    def collate(self, index: Tensor, *, train: bool, generator: torch.Generator | None):
+        """The batch of molecules `index` (n,)."""
+        return MoleculeBatch(self.packed, index)
+
+    def to(self, device: torch.device | str) -> "Molecules":
+        """The same molecules on `device`."""
+        return Molecules(self.packed.to(device), self.smiles)
+
+
+def assemble(table: Table, *, name: str, modality: str, kind: str, metric: str, split: str,
+             fractions: Sequence[float], split_seed: int, features: str, descriptors: bool, data_dir: Path,
+             verified: bool, notes: Sequence[str] = (), official: dict[str, np.ndarray] | None = None,
+             evaluate: Callable[[np.ndarray, np.ndarray], tuple[float, list[str]]] | None = None) -> Task:  # fmt: skip
+    """The task of a table; `official` are the row numbers of a published split, used with split=official.
+
+    Raises UsageError if no molecule can be parsed or the split does not exist.
+    """
+    _check(name, kind, metric, split, fractions, official)
+    cache = _cache(data_dir)
+    packed = featurize(table.smiles, cache_dir=cache, descriptors=descriptors, features=features)
+    keep = np.asarray(packed.keep)
+    if split == "official":
+        splits = _renumber(official, keep, len(table.smiles))
+    else:
+        kept = [table.smiles[i] for i in keep]
+        groups = scaffolds(kept, chirality=split == "scaffold", cache_dir=cache) if "scaffold" in split else None
+        splits = make_split(split, len(kept), fractions, split_seed, groups)
+    packed.scale_descriptors(splits["train"])
+    targets = torch.from_numpy(table.targets[keep]).float()
+    notes = [*notes, *unparsable(table, keep, official if split == "official" else None)]
+    for note in notes:
+        log.warning("%s: %s", name, shorten(note, 160))
+    if kind == "binary":
+        notes += one_class(targets, splits, table.target_names)
+    return Task(
+        name=name, modality=modality, kind=kind, num_outputs=targets.shape[1], metric=metric,
+        inputs=dict(packed.inputs), source=Molecules(packed, tuple(table.smiles[i] for i in keep)),
+        targets=targets, splits=splits, verified=verified, data_sha256=table.sha256(),
+        notes=tuple(notes), target_names=table.target_names,
+        evaluate=evaluate,
+    )  # fmt: skip
+
+
+def _check(name: str, kind: str, metric: str, split: str, fractions: Sequence[float], official: dict | None) -> None:
+    """What can be wrong with the options, found before the molecules are read."""
+    if kind not in ("regression", "binary"):
+        raise UsageError(f"{name}: dataset.kind is {kind!r}; molecules have regression or binary targets.")
+    metrics.check(metric, kind)
+    if split != "official":
+        check_split(split, fractions)
+    elif official is None:
+        raise UsageError(f"{name} has no official split; use dataset.split=random, scaffold or scaffold_balanced.")
+
+
+def _cache(data_dir: Path) -> Path | None:
+    """Where parsed molecules are kept; None (nothing is kept) where a shared data folder may only be read."""
+    folder = data_dir / "cache"
+    nearest = next(parent for parent in (folder, *folder.parents) if parent.exists())
+    if os.access(nearest, os.W_OK):
+        return folder
+    log.warning("%s cannot be written: molecules are featurised again in every run", nearest)
+    return None
+
+
+def unparsable(table: Table, keep: np.ndarray, official: dict[str, np.ndarray] | None = None) -> list[str]:
+    """A note that counts and names the SMILES that RDKit could not parse, or none; per part of a published split."""
+    lost = np.setdiff1d(np.arange(len(table.smiles)), keep)
+    if len(lost) == 0:
+        return []
+    named = ", ".join(f"line {table.lines[i]} {table.smiles[i] or '(empty)'}" for i in lost[:NAMED])
+    more = f" and {len(lost) - NAMED} more" if len(lost) > NAMED else ""
+    parts = {name: np.isin(lost, index).sum() for name, index in (official or {}).items()}
+    where = f" ({', '.join(f'{name} {count}' for name, count in parts.items())})" if parts else ""
+    return [f"{len(lost)} of {len(table.smiles)} SMILES cannot be parsed and are left out{where}: {named}{more}"]
+
+
+def one_class(targets: Tensor, splits: dict[str, Tensor], names: Sequence[str]) -> list[str]:
+    """A note for each split in which binary targets have one class only, or no label."""
+    notes = []
+    for split, index in splits.items():
+        labels = targets[index]
+        both = (labels == 0).any(0) & (labels == 1).any(0)
+        if not both.all():
+            alone = [names[i] for i in (~both).nonzero().flatten().tolist()]
+            shown = ", ".join(alone[:NAMED]) + (f" and {len(alone) - NAMED} more" if len(alone) > NAMED else "")
+            notes.append(f"{len(alone)} of {len(names)} targets have one class only in {split}: {shown}")
+    return notes
+
+
+def _renumber(official: dict[str, np.ndarray], keep: np.ndarray, rows: int) -> dict[str, Tensor]:
+    """Row numbers of the file as indices into the rows kept."""
+    place = np.full(rows, -1, dtype=np.int64)
+    place[keep] = np.arange(len(keep))
+    return {name: torch.from_numpy(place[index][place[index] >= 0]) for name, index in official.items()}

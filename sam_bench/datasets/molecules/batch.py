@@ -1,0 +1,198 @@
+"""A batch of molecules as one graph, made by indexing flat tensors; nothing is made that a model does not ask for.
+
+Every sum over neighbours is a bag: "row r of the result is the sum of the rows index[start[r]:start[r+1]]". The
+transposed bag is kept beside it, because the gradient of a sum over neighbours is the sum over the reversed relation:
+no scatter is ever needed, and sums are taken in one fixed order on every device.
+"""
+
+from functools import cached_property
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from sam_bench.datasets.molecules.packed import PackedMolecules
+from sam_bench.datasets.molecules.ragged import ranges, starts
+
+NOT_CONNECTED = 255  # among distances
+
+
+class Bags(NamedTuple):
+    """Which rows are summed into which: index (entries,), start (rows,); `_t` is the transposed relation. All int32."""
+
+    index: Tensor
+    start: Tensor
+    index_t: Tensor
+    start_t: Tensor
+
+
+class MoleculeBatch:
+    """Some molecules as one graph. Tensors are made when first asked for, so a model pays for what it reads.
+
+    x (A, atom features), edge_index (2, E), edge_attr (E, bond features), batch (A,), num_graphs, y as in
+    torch_geometric; descriptors (n, d) or None; atom_bags (atoms summed over neighbouring atoms), in_bags (atoms over
+    incoming edges), line_bags (edges over the edges that lead into them, the reverse left out), out_bags (edges over
+    their one source atom), graph_bags (molecules over their atoms), dense_bags (molecules padded to the largest, with
+    dense_mask) and flat_bags (the way back), distance; position (A,) int64, the atom's number in its molecule; y is set
+    by the task.
+    """
+
+    def __init__(self, packed: PackedMolecules, index: Tensor):
+        self.packed, self.y = packed, None
+        self.index = index.cpu()
+        self.num_graphs = len(index)
+        sizes, first = packed.sizes[:, self.index], packed.first[:, self.index]
+        self.num_nodes, self.num_edges, self._num_lines, self._num_pairs = sizes.sum(1).tolist()
+        both = torch.cat([sizes, first]).to(packed.device, non_blocking=True)
+        self.atoms_per_graph, self.edges_per_graph, self._lines_per_graph, self._pairs_per_graph = both[:4]
+        self._first_atom, self._first_edge, self._first_line, self._first_pair = both[4:]
+
+    def __len__(self) -> int:
+        return self.num_graphs
+
+    def select(self, index: Tensor) -> "MoleculeBatch":
+        """The batch of the molecules index (k,) of this one, with their y."""
+        chosen = MoleculeBatch(self.packed, self.index[index.cpu()])
+        chosen.y = None if self.y is None else self.y[index.to(self.y.device)]
+        return chosen
+
+    def to(self, device: torch.device | str) -> "MoleculeBatch":
+        """The same batch on a device."""
+        moved = MoleculeBatch(self.packed.to(device), self.index)
+        moved.y = None if self.y is None else self.y.to(device)
+        return moved
+
+    @cached_property
+    def _atom(self) -> Tensor:
+        return ranges(self._first_atom, self.atoms_per_graph, self.num_nodes)
+
+    @cached_property
+    def _edge(self) -> Tensor:
+        return ranges(self._first_edge, self.edges_per_graph, self.num_edges)
+
+    @cached_property
+    def first_atom(self) -> Tensor:
+        """(n,) int64, where each molecule's atoms begin in x."""
+        return starts(self.atoms_per_graph)
+
+    def _per_edge(self, value: Tensor) -> Tensor:
+        return torch.repeat_interleave(value, self.edges_per_graph, output_size=self.num_edges)
+
+    @cached_property
+    def batch(self) -> Tensor:
+        graphs = torch.arange(self.num_graphs, device=self.packed.device)
+        return torch.repeat_interleave(graphs, self.atoms_per_graph, output_size=self.num_nodes)
+
+    @cached_property
+    def position(self) -> Tensor:
+        return torch.arange(self.num_nodes, device=self.packed.device) - self.first_atom[self.batch]
+
+    @cached_property
+    def x(self) -> Tensor:
+        packed = self.packed
+        x = packed.atom_table[packed.atom_code[self._atom]]
+        return x if packed.atom_values is None else torch.cat([x, packed.atom_values[self._atom]], dim=1)
+
+    @cached_property
+    def edge_attr(self) -> Tensor:
+        return self.packed.bond_table[self.packed.bond_code[self._edge]]
+
+    @cached_property
+    def descriptors(self) -> Tensor | None:
+        every = self.packed.descriptors
+        return None if every is None else every[self.index.to(every.device, non_blocking=True)]
+
+    @cached_property
+    def src(self) -> Tensor:
+        """(E,) int64, the atom that an edge comes from."""
+        return self.packed.src[self._edge] + self._per_edge(self.first_atom)
+
+    @cached_property
+    def dst(self) -> Tensor:
+        """(E,) int64, the atom that an edge leads to."""
+        return self.src.view(-1, 2).flip(1).reshape(-1)
+
+    @cached_property
+    def edge_index(self) -> Tensor:
+        return torch.stack([self.src, self.dst])
+
+    @cached_property
+    def degree(self) -> Tensor:
+        """(A,) int32, bonds of an atom."""
+        return self.packed.degree[self._atom]
+
+    @cached_property
+    def in_bags(self) -> Bags:
+        into = (self.packed.in_edge[self._edge] + self._per_edge(starts(self.edges_per_graph))).int()
+        each = torch.arange(self.num_edges, device=into.device, dtype=torch.int32)
+        return Bags(into, starts(self.degree), self.dst.int(), each)
+
+    @cached_property
+    def atom_bags(self) -> Bags:
+        neighbours, start = self.src[self.in_bags.index].int(), self.in_bags.start
+        return Bags(neighbours, start, neighbours, start)
+
+    @cached_property
+    def out_bags(self) -> Bags:
+        into = self.in_bags
+        return Bags(self.src.int(), into.start_t, into.index ^ 1, into.start)
+
+    @cached_property
+    def graph_bags(self) -> Bags:
+        atoms = torch.arange(self.num_nodes, device=self.packed.device, dtype=torch.int32)
+        return Bags(atoms, self.first_atom.int(), self.batch.int(), atoms)
+
+    @cached_property
+    def largest(self) -> int:
+        """Atoms of the largest molecule of the batch."""
+        return int(self.lengths.max())
+
+    @cached_property
+    def dense_mask(self) -> Tensor:
+        """(n, largest) bool: where a molecule has an atom when molecules are padded to the largest one."""
+        return torch.arange(self.largest, device=self.packed.device) < self.atoms_per_graph[:, None]
+
+    @cached_property
+    def place(self) -> Tensor:
+        """(A,) int64, the row of each atom when molecules are padded to the largest one."""
+        return self.batch * self.largest + self.position
+
+    @cached_property
+    def dense_bags(self) -> Bags:
+        filled = self.dense_mask.view(-1).int()
+        atoms = torch.arange(self.num_nodes, device=self.packed.device, dtype=torch.int32)
+        return Bags(atoms, starts(filled), self.place.int(), atoms)
+
+    @cached_property
+    def flat_bags(self) -> Bags:
+        index, start, index_t, start_t = self.dense_bags
+        return Bags(index_t, start_t, index, start)
+
+    @cached_property
+    def lengths(self) -> Tensor:
+        """(n,) int64 on the CPU, atoms per molecule."""
+        return self.packed.sizes[0, self.index]
+
+    @cached_property
+    def distance(self) -> Tensor:
+        """(n, largest, largest) bonds between atoms: inf without a path and in columns of padding; its rows are 0."""
+        pairs = self._pairs_per_graph
+        values = self.packed.distances[ranges(self._first_pair, pairs, self._num_pairs)].float()
+        graph, number, size = (
+            torch.repeat_interleave(v, pairs, output_size=self._num_pairs)
+            for v in (torch.arange(self.num_graphs, device=pairs.device), starts(pairs), self.atoms_per_graph)
+        )
+        number = torch.arange(self._num_pairs, device=pairs.device) - number
+        place = (graph * self.largest + number // size) * self.largest + number % size
+        dense = values.new_full((self.num_graphs * self.largest**2,), torch.inf)
+        dense[place] = values.masked_fill(values == NOT_CONNECTED, torch.inf)
+        return dense.view(self.num_graphs, self.largest, -1).masked_fill(~self.dense_mask[:, :, None], 0.0)
+
+    @cached_property
+    def line_bags(self) -> Bags:
+        chosen = ranges(self._first_line, self._lines_per_graph, self._num_lines)
+        shift = torch.repeat_interleave(
+            starts(self.edges_per_graph).int(), self._lines_per_graph, output_size=self._num_lines
+        )
+        start, start_t = (starts(self.degree[end] - 1) for end in (self.src, self.dst))
+        return Bags(self.packed.line[chosen] + shift, start, self.packed.line_t[chosen] + shift, start_t)

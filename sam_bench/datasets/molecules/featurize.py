@@ -1,0 +1,122 @@
+"""Molecules to tensors, once: in parallel, with a progress bar, cached by content, RDKit version and feature set."""
+
+import contextlib
+import hashlib
+import os
+import zipfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import rdkit
+from joblib import Parallel, delayed
+from tqdm import tqdm
+
+from sam_bench.datasets.molecules.chemistry import FEATURE_SETS, Chunk, read_chunk
+from sam_bench.datasets.molecules.encode import ENCODINGS
+from sam_bench.datasets.molecules.packed import PackedMolecules
+from sam_bench.errors import UsageError, did_you_mean
+
+FORMAT = 1  # raise it when the meaning of a cached file changes
+_CHUNK = 256  # molecules per call of a worker: some tens of milliseconds
+_SERIAL = 2048  # below this, starting workers costs more than it saves
+
+
+def featurize(
+    smiles: Sequence[str],
+    *,
+    cache_dir: Path | None,
+    jobs: int | None = None,
+    descriptors: bool = False,
+    features: str = "grover",
+    progress: bool = True,
+) -> PackedMolecules:
+    """Read all SMILES once and pack them; rows that RDKit cannot read are left out and listed in `.unparsable`.
+
+    features: "grover" (151 atom and 14 bond numbers, Rong et al. 2020), "ogb" (9 and 3 integers) or "compt" (115 and
+    13, Chen et al. 2021, with the distances between atoms). descriptors adds RDKit's 2D descriptors. cache_dir None
+    keeps nothing on disk; jobs None uses every core. Raises UsageError for an unknown feature set, for a list without a
+    readable SMILES, and when the cache cannot be written.
+    """
+    if features not in FEATURE_SETS:
+        raise UsageError(f"Unknown feature set {features!r}. {did_you_mean(features, FEATURE_SETS)}")
+    smiles = list(smiles)
+    path = None if cache_dir is None else Path(cache_dir) / f"{features}-{_key(smiles, features, descriptors)}.npz"
+    arrays = _load(path) if path is not None else None
+    if arrays is None:
+        arrays = _pack(list(_read(smiles, features, descriptors, jobs, progress)), features)
+        if path is not None:
+            _store(path, arrays)
+    if not len(arrays["rows"]):
+        raise UsageError(f"RDKit could read none of the {len(smiles)} SMILES. Is it the right column?")
+    return PackedMolecules(arrays, total_rows=len(smiles))
+
+
+def _key(smiles: list[str], features: str, descriptors: bool) -> str:
+    head = f"{FORMAT}|{rdkit.__version__}|{features}|{descriptors}|{len(smiles)}\n"
+    return hashlib.sha256((head + "\n".join(map(str, smiles))).encode()).hexdigest()[:32]
+
+
+def _cores() -> int:
+    """Cores this process may use, which in a container or a batch job are fewer than the machine has."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _read(smiles: list[str], features: str, descriptors: bool, jobs: int | None, progress: bool) -> Iterator[Chunk]:
+    jobs = jobs or _cores()
+    costly = len(smiles) * (10 if descriptors else 1)
+    calls = (
+        delayed(read_chunk)(smiles[i : i + _CHUNK], i, features, descriptors) for i in range(0, len(smiles), _CHUNK)
+    )
+    # Processes that do not import the caller's script: featurising works from a notebook and from a script without
+    # a __main__ guard, and forks nothing after torch has started its threads.
+    workers = Parallel(n_jobs=jobs if costly > _SERIAL else 1, return_as="generator")
+    with tqdm(total=len(smiles), desc="reading molecules", unit="mol", disable=None if progress else True) as bar:
+        for i, chunk in enumerate(workers(calls)):
+            bar.update(min(_CHUNK, len(smiles) - i * _CHUNK))
+            yield chunk
+
+
+def _pack(chunks: list[Chunk], features: str) -> dict[str, np.ndarray]:
+    """One behind the other, with the different atoms and bonds expanded once in a table."""
+    if not chunks:
+        chunks = [read_chunk([], 0, features, False)]
+    whole = Chunk(*(np.concatenate(parts) for parts in zip(*chunks, strict=True)))
+    atoms, atom_code = np.unique(whole.atom_codes, axis=0, return_inverse=True)
+    bonds, bond_code = np.unique(whole.bond_codes, axis=0, return_inverse=True)
+    kept = ("rows", "atoms", "bonds", "atom_values", "ends", "distances", "descriptors")
+    encoding = ENCODINGS[features]
+    return {name: getattr(whole, name) for name in kept} | {
+        "atom_table": encoding.atoms(atoms),
+        "bond_table": encoding.bonds(bonds),
+        "atom_code": atom_code.reshape(-1).astype(np.int32),
+        "bond_code": bond_code.reshape(-1).astype(np.int32),
+    }
+
+
+def _load(path: Path) -> dict[str, np.ndarray] | None:
+    """The cached arrays, or None if there are none or the file is damaged (it is then made again)."""
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return {name: file[name] for name in file.files}
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile):
+        return None
+
+
+def _store(path: Path, arrays: dict[str, np.ndarray]) -> None:
+    """Write under another name, then rename: a reader sees the whole file or none."""
+    temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with temporary.open("wb") as file:
+            np.savez(file, **arrays)
+        temporary.replace(path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        raise UsageError(
+            f"Cannot keep the featurised molecules in {path.parent}: {error.strerror or error}. "
+            "Choose another data folder with SAM_BENCH_DATA, or make room."
+        ) from error

@@ -1,0 +1,138 @@
+"""The molecule sets of the Open Graph Benchmark (Hu et al. 2020, arXiv 2005.00687): their split, their evaluator."""
+
+import gzip
+import hashlib
+import importlib.util
+import tempfile
+import zipfile
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+
+from sam_bench import metrics
+from sam_bench.datasets.download import File, obtain, writable
+from sam_bench.datasets.molecules import table
+from sam_bench.datasets.molecules.assemble import assemble
+from sam_bench.datasets.split import NAMES
+from sam_bench.datasets.task import Task
+from sam_bench.errors import UsageError
+
+MAPPING = "mapping/mol.csv.gz"
+SPLIT = "split/scaffold/{}.csv.gz"
+METRICS = {"roc_auc": "rocauc", "rmse": "rmse"}
+
+
+def load(*, name: str, modality: str, kind: str, metric: str, split: str, fractions: Sequence[float], features: str,
+         descriptors: bool, verify: bool, sha256: str | None, file: Mapping[str, object], data_dir: Path,
+         split_seed: int) -> Task:  # fmt: skip
+    """The task of one OGB set from the folder that the ogb package unpacks to, else from the archive, fetched.
+
+    SMILES and labels are those of mapping/mol.csv.gz; atoms and bonds are read by RDKit, with features=ogb into OGB's
+    9 and 3 integers. `sha256` is the checksum of the four files read. Raises UsageError for one that is known and
+    wrong (unless `verify` is off), and for a folder that is incomplete.
+    """
+    folder = _folder(name, File(**file), data_dir, verify)
+    notes = []
+    if wrong := _difference(folder, sha256):
+        if verify and sha256:
+            raise UsageError(
+                f"{folder} does not hold OGB's release: {wrong}. Move it away to have it fetched, or use it as it is "
+                f"with dataset.verify=false (the record will say so)."
+            )
+        notes.append(f"not verified: {wrong}")
+    columns = table.columns(folder / MAPPING)
+    rows = table.read_csv_table(folder / MAPPING, "smiles", [c for c in columns if c not in ("smiles", "mol_id")], kind)
+    judge = partial(evaluate, evaluator(name), metric, rows.target_names) if metric in METRICS else None
+    return assemble(
+        rows, name=name, modality=modality, kind=kind, metric=metric, split=split, fractions=fractions,
+        split_seed=split_seed, features=features, descriptors=descriptors, data_dir=data_dir, verified=not wrong,
+        notes=notes, official=_official(folder, len(rows.smiles)), evaluate=judge,
+    )  # fmt: skip
+
+
+def verify(config: Mapping, data_dir: Path) -> str:
+    """Why the unpacked folder of a data set is not proven to be OGB's release, or nothing."""
+    folder = File(**config["file"]).folder_in(data_dir)
+    return _difference(folder, config["sha256"])
+
+
+def evaluator(name: str):
+    """OGB's own Evaluator, from its file alone: importing the package would ask the network for a newer version.
+
+    Raises UsageError if the ogb package is not installed.
+    """
+    package = importlib.util.find_spec("ogb")  # finds a package without running it
+    if package is None:
+        raise UsageError("OGB's evaluator is missing: pip install 'sam-bench[bench]', or pip install ogb.")
+    path = Path(package.submodule_search_locations[0]) / "graphproppred" / "evaluate.py"
+    spec = importlib.util.spec_from_file_location("ogb_evaluate", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.Evaluator(name.replace("_", "-"))
+
+
+def evaluate(
+    judge, metric: str, targets: Sequence[str], y_true: np.ndarray, y_pred: np.ndarray
+) -> tuple[float, list[str]]:
+    """The metric (n, k) as OGB's Evaluator computes it, with our notes; NaN where it has nothing to score."""
+    ours, notes = metrics.compute(metric, y_true, y_pred, targets)
+    if np.isnan(ours):
+        return ours, notes
+    return float(judge.eval({"y_true": y_true, "y_pred": y_pred})[METRICS[metric]]), notes
+
+
+def _folder(name: str, file: File, data_dir: Path, verify: bool) -> Path:
+    """The unpacked folder; made from the archive, which is fetched if need be, where there is none."""
+    if folder := file.folder_in(data_dir):
+        return folder
+    folder = data_dir / file.unpacked[0]
+    _unpack(obtain(name, file, data_dir, verify).path, folder)
+    return folder
+
+
+def _unpack(archive: Path, folder: Path) -> None:
+    """Unpack OGB's archive, whose files lie in one folder, into `folder`: whole or not at all."""
+    with writable(folder.parent), tempfile.TemporaryDirectory(dir=folder.parent, prefix=".part-") as part:
+        try:
+            with zipfile.ZipFile(archive) as files:
+                for member in files.infolist():
+                    parts = PurePosixPath(member.filename).parts[1:]
+                    if member.is_dir() or not parts or ".." in parts:
+                        continue
+                    target = Path(part, "whole", *parts)
+                    target.parent.mkdir(parents=True, exist_ok=True)
+                    target.write_bytes(files.read(member))
+        except (zipfile.BadZipFile, EOFError) as error:
+            raise UsageError(f"{archive} is broken ({error}): remove it to have it fetched again.") from None
+        Path(part, "whole").rename(folder)
+
+
+def _difference(folder: Path, sha256: str | None) -> str:
+    """Why the four files that are read are not proven to be OGB's, or nothing."""
+    digest = hashlib.sha256()
+    for name in (MAPPING, *map(SPLIT.format, NAMES)):
+        try:
+            digest.update((folder / name).read_bytes())
+        except OSError as error:
+            raise UsageError(f"{folder / name} cannot be read ({error.strerror}): move {folder} away.") from None
+    if sha256 is None:
+        return "no checksum of this release is known to us"
+    actual = digest.hexdigest()
+    return "" if actual == sha256 else f"the sha256 of mapping and split is {actual}, not {sha256}"
+
+
+def _official(folder: Path, rows: int) -> dict[str, np.ndarray]:
+    """OGB's scaffold split as row numbers of the mapping, ascending."""
+    parts = {}
+    for name in NAMES:
+        path = folder / SPLIT.format(name)
+        try:
+            with gzip.open(path, "rt") as stream:
+                parts[name] = np.sort(np.array([int(line) for line in stream if line.strip()], dtype=np.int64))
+        except (OSError, ValueError, EOFError) as error:
+            raise UsageError(f"{path} is broken ({error}): move {folder} away to have it fetched.") from None
+    if not np.array_equal(np.sort(np.concatenate(list(parts.values()))), np.arange(rows)):
+        raise UsageError(f"The split files of {folder} do not hold each of its {rows} molecules once.")
+    return parts

@@ -1,0 +1,58 @@
+"""A csv file of the user's own: dataset=csv dataset.path=my.csv dataset.smiles=SMILES dataset.targets=[y1,y2]."""
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+
+from sam_bench.datasets.molecules import table
+from sam_bench.datasets.molecules.assemble import assemble
+from sam_bench.datasets.task import Task
+from sam_bench.errors import UsageError
+
+METRICS = {"regression": "rmse", "binary": "roc_auc"}
+
+
+def load(*, name: str, modality: str, kind: str, metric: str | None, split: str, fractions: Sequence[float],
+         path: str | None, smiles: str | int | None, targets: Sequence[str | int] | str | int | None, features: str,
+         descriptors: bool, sha256: str | None, file_sha256: str | None, data_dir: Path,
+         split_seed: int) -> Task:  # fmt: skip
+    """The task of the csv (or csv.gz) at `path`: `smiles` None is its first column, `targets` None all others.
+
+    `metric` None is rmse for regression and roc_auc for binary. The record keeps the checksum of the data; with
+    `sha256` given, other data are refused, with `file_sha256` another file. Raises UsageError for every kind of broken
+    file, before featurising.
+    """
+    if not path:
+        raise UsageError(
+            "dataset=csv needs a file: dataset.path=my.csv dataset.smiles=SMILES dataset.targets=[y1,y2] "
+            "dataset.kind=regression (or binary)."
+        )
+    if kind not in METRICS:
+        raise UsageError(f"dataset.kind is {kind!r}; a csv of molecules has regression or binary targets.")
+    smiles, columns = None if smiles is None else str(smiles), _names(targets)
+    if columns is not None and len(set(columns)) != len(columns):
+        raise UsageError(f"dataset.targets names a column twice: {list(columns)}.")
+    if smiles is not None and smiles in (columns or ()):
+        raise UsageError(f"dataset.targets holds {smiles!r}, the column of the SMILES.")
+    rows = table.read_csv_table(Path(path).expanduser().absolute(), smiles, columns, kind)
+    if file_sha256 is not None and hashlib.sha256(rows.path.read_bytes()).hexdigest() != file_sha256:
+        raise UsageError(f"{rows.path} has changed since the run was planned. Give the same command again.")
+    actual = rows.sha256()
+    if sha256 is not None and actual != sha256:
+        raise UsageError(
+            f"{rows.path} holds other data than dataset.sha256 says: its sha256 is {actual}. Give the file that was "
+            "meant, or leave dataset.sha256 out (the record will say so)."
+        )
+    notes = [] if sha256 else [f"not verified: the user's own file (sha256 of its data {actual})"]
+    return assemble(
+        rows, name=name, modality=modality, kind=kind, metric=metric or METRICS[kind], split=split,
+        fractions=fractions, split_seed=split_seed, features=features, descriptors=descriptors, data_dir=data_dir,
+        verified=sha256 is not None, notes=notes,
+    )  # fmt: skip
+
+
+def _names(targets: Sequence[str | int] | str | int | None) -> list[str] | None:
+    """The columns asked for; one may be given alone, and Hydra reads a name like 588342 as a number."""
+    if targets is None:
+        return None
+    return [str(name) for name in (targets if isinstance(targets, list | tuple) else [targets])]

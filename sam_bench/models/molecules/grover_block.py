@@ -1,0 +1,153 @@
+"""The block of GROVER: message-passing networks as queries, keys and values, and attention over the heads' messages."""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from sam_bench.errors import UsageError, did_you_mean
+from sam_bench.models.molecules.bags import at_least_single, bag_sum, repeat_bags
+from sam_bench.models.molecules.grover_cache import project_in_cache
+
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "relu": torch.relu,
+    "leaky_relu": lambda x: functional.leaky_relu(x, 0.1),
+    "tanh": torch.tanh,
+    "selu": functional.selu,
+    "elu": functional.elu,
+}
+
+
+class Activation(nn.Module):
+    """One of ACTIVATIONS, or "prelu" with a learned slope for each of `slopes` leading rows of its input."""
+
+    def __init__(self, kind: str, slopes: int = 1):
+        super().__init__()
+        if kind != "prelu" and kind not in ACTIVATIONS:
+            raise UsageError(f"Unknown activation {kind!r}. {did_you_mean(kind, [*ACTIVATIONS, 'prelu'])}")
+        self.kind = kind
+        self.slope = nn.Parameter(torch.full((slopes,), 0.25)) if kind == "prelu" else None
+
+    def forward(self, x: Tensor, rows: list[int] | None = None) -> Tensor:
+        if self.slope is None:
+            return ACTIVATIONS[self.kind](x)
+        slope = self.slope if rows is None else self.slope[rows].view(-1, 1, 1)
+        return torch.where(x > 0, x, slope * x)
+
+
+def random_hops(depth: int, count: int) -> list[int]:
+    """Hops of `count` networks in training: int(z) - 1, at least 0; z normal around depth, sigma 1, cut at +-3."""
+    # Drawn on the CPU whatever the device of the model: the global generator is in every checkpoint, and nothing waits.
+    inside = math.erf(3 / math.sqrt(2))
+    normal = math.sqrt(2) * torch.erfinv((2 * torch.rand(count, dtype=torch.float64) - 1) * inside)
+    return (normal + depth).long().sub(1).clamp(min=0).tolist()
+
+
+def matrix(out_features: int, in_features: int) -> nn.Parameter:
+    """(out, in) with Xavier's normal initialisation, as all of GROVER's matrices."""
+    return nn.Parameter(nn.init.xavier_normal_(torch.empty(out_features, in_features)))
+
+
+def linear(in_features: int, out_features: int) -> nn.Linear:
+    """A linear layer with Xavier's normal initialisation and a bias of zero."""
+    layer = nn.Linear(in_features, out_features)
+    nn.init.xavier_normal_(layer.weight)
+    nn.init.zeros_(layer.bias)
+    return layer
+
+
+def pass_messages(
+    x: Tensor, weights: Tensor, bags: tuple, hops: list[int], act: Callable[[Tensor, list[int]], Tensor]
+) -> Tensor:
+    """Message networks side by side: x (N, d), weights (k, d, d) -> (k, N, d).
+
+    One hop of network i is m <- act(x + W_i sum of the neighbours' m), from m = x; network i takes hops[i] of them.
+    """
+    networks, (rows, hidden) = len(weights), x.shape
+    order = sorted(range(networks), key=lambda i: -hops[i])  # those that are still running come first
+    weights = weights[order].transpose(1, 2)
+    done: list[Tensor] = []
+    # All networks start from the same messages: one sum over neighbours serves their first hop.
+    message = x.expand(networks, rows, hidden)
+    summed = bag_sum(x, bags).expand(networks, rows, hidden)
+    for hop in range(max(hops) + 1):
+        running = sum(h > hop for h in hops)
+        if running < len(message):
+            message, finished = message.split([running, len(message) - running])
+            done = [*finished.unbind(0), *done]
+        if not running:
+            break
+        if hop:
+            summed = bag_sum(message.reshape(-1, hidden), repeat_bags(bags, running)).view(running, rows, hidden)
+        message = torch.baddbmm(x.expand(running, rows, hidden), summed[:running], weights[:running])
+        message = act(message, order[:running])
+    place = {network: i for i, network in enumerate(order)}
+    return torch.stack([done[place[i]] for i in range(networks)])
+
+
+class _Softmax(torch.autograd.Function):
+    """Softmax of scale * scores over a handful of entries: there the library's kernel spends its time on set-up."""
+
+    @staticmethod
+    def forward(ctx: Any, scores: Tensor, scale: float) -> Tensor:
+        columns = scores.unbind(-1)
+        highest = columns[0]
+        for column in columns[1:]:
+            highest = torch.maximum(highest, column)
+        p = (scores - highest[..., None]).mul_(scale).exp_()
+        p /= sum(p.unbind(-1))[..., None]
+        ctx.save_for_backward(p)
+        ctx.scale = scale
+        return p
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        (p,) = ctx.saved_tensors
+        along = p * grad
+        return along.sub_(p * sum(along.unbind(-1))[..., None]).mul_(ctx.scale), None
+
+
+class Block(nn.Module):
+    """3 x heads message networks (dyMPN), then attention of every row over the heads' messages (section 4.1)."""
+
+    def __init__(self, hidden: int, heads: int, depth: int, dropout: float, activation: str):
+        super().__init__()
+        self.heads, self.depth, self.dropout = heads, depth, dropout
+        self.hop = nn.ParameterList([matrix(hidden, hidden) for _ in range(3 * heads)])  # all queries, keys, values
+        self.hop_activation = Activation(activation, 3 * heads)
+        self.project = nn.ModuleList([linear(hidden, hidden) for _ in range(3)])
+        self.mix = matrix(hidden, hidden)
+        self.out = matrix(hidden, hidden * heads)
+        self.norm = nn.LayerNorm(hidden)
+
+    def forward(self, x: Tensor, bags: tuple) -> Tensor:
+        """x (N, hidden) -> (N, hidden)."""
+        rows, hidden = x.shape
+        heads, width = self.heads, hidden // self.heads
+        projected = self._projected(x, bags)
+        with torch.autocast(x.device.type, enabled=False):  # thousands of 4 x 4 products gain nothing from bf16
+            # One small attention per row and slice of `width` columns; its sequence are the heads' messages.
+            query, key, value = (at_least_single(part).view(heads, -1, width).transpose(0, 1) for part in projected)
+            p = _Softmax.apply(torch.bmm(query, key.transpose(1, 2)), 1 / math.sqrt(width))
+            attended = torch.bmm(self._drop(p), value)
+            # No function stands between the two output layers, so they are one: columns ordered (slice, head, width).
+            both = (self.out.view(hidden, heads, hidden) @ self.mix).view(hidden, heads, heads, width).transpose(1, 2)
+        y = functional.linear(attended.view(rows, heads * hidden), both.reshape(hidden, heads * hidden))
+        return self._drop(self.norm(y))
+
+    def _drop(self, x: Tensor) -> Tensor:
+        return functional.dropout(x, self.dropout, self.training)
+
+    def _projected(self, x: Tensor, bags: tuple) -> Sequence[Tensor]:
+        """3 x (heads, N, hidden): the networks' messages through the linear layers of queries, keys and values."""
+        hops = random_hops(self.depth, 3 * self.heads) if self.training else [self.depth - 1] * 3 * self.heads
+        weights = torch.stack(list(self.hop))
+        weight, bias = (torch.stack([getattr(layer, name) for layer in self.project]) for name in ("weight", "bias"))
+        plain = self.hop_activation.kind == "relu" and not (self.training and self.dropout > 0)
+        if plain and x.device.type == "cpu":
+            return project_in_cache(x, weights, weight, bias, bags, hops)
+        messages = pass_messages(x, weights, bags, hops, lambda m, rows: self._drop(self.hop_activation(m, rows)))
+        return torch.baddbmm(bias[:, None], messages.view(3, -1, x.shape[1]), weight.transpose(1, 2)).unbind(0)

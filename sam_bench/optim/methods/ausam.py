@@ -1,0 +1,106 @@
+"""AUSAM, SAM on asymptotically unbiased samples (arXiv 2406.08001), by the rule of the authors' code."""
+
+import warnings
+from typing import Unpack
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from sam_bench.optim.base import TINY, Common
+from sam_bench.optim.methods.sam import SAM
+from sam_bench.optim.oracle import Oracle
+from sam_bench.optim.vector import Vector
+from sam_bench.optim.when import Always
+
+RAMP_EPOCHS = 30
+
+
+class AUSAM(SAM):
+    """SAM on `int(alpha*|B|)` samples of the batch, those that perturbation hurts more being likelier. Cost `2*alpha`.
+
+    Epoch 0 takes the full batch. Then `p_i` is proportional to `f_min + (f_max(e)-f_min)*(a_i-min)/(max-min)` over the
+    batch, without replacement, where `a_i` is the running mean of `|l_i(w+eps) - l_i(w)|` and `f_max(e)` rises
+    linearly from `f_min` to `f_max` at epoch 30. Both passes run on these samples, with a plain mean.
+
+    Args:
+        alpha: share of the samples.
+        f_min: weight of the least hurt sample.
+        f_max: weight of the most hurt one from epoch 30 on.
+
+    `step` needs `samples`, the positions of the batch in the training set; without them a sample is known by its place
+    in the epoch, which is right only where the order never changes (a warning says so). Raises TypeError where the
+    closure takes no `index`, ValueError where it does not return a loss per sample, or without steps_per_epoch.
+    """
+
+    chooses_samples = True
+
+    def __init__(
+        self, base: Optimizer, model: nn.Module, *, rho: float = 0.05, alpha: float = 0.5, f_min: float = 0.1,
+        f_max: float = 0.5, **common: Unpack[Common],
+    ):  # fmt: skip
+        super().__init__(base, model, rho=rho, when=Always(), **common)
+        if self.m_sharpness is not None:
+            raise ValueError("AUSAM chooses the samples itself: leave m_sharpness out")
+        if not (0 < alpha <= 1 and 0 < f_min <= f_max):
+            raise ValueError(f"AUSAM needs 0 < alpha <= 1 and 0 < f_min <= f_max, got {alpha}, {f_min}, {f_max}")
+        self.needs("steps_per_epoch", "because its first epoch takes full batches")
+        self.alpha, self.f_min, self.f_max = alpha, f_min, f_max
+
+    def direction(self, oracle: Oracle) -> Vector:
+        """`g_s` on the drawn samples."""
+        oracle.require_index()
+        epoch, place = divmod(self.memory["step"] + self.memory["skipped"], self.steps_per_epoch)
+        samples = self._known(place, oracle)
+        index = None if epoch == 0 or samples is None or self.alpha == 1 else self._draw(samples, epoch)
+        g = oracle(index=index)
+        g_s = oracle(self.ascent(g), index)
+        before, after = oracle.losses
+        if before.ndim != 1:
+            raise ValueError("AUSAM keeps a mean per sample: let the closure return one loss per sample (n,)")
+        if samples is None:
+            samples = self._by_place(place, len(before), oracle.device)
+        self._note(samples if index is None else samples[index], (after - before).abs())
+        return g_s
+
+    # -- which samples of the training set these are -------------------------------------------------------------
+
+    def _known(self, place: int, oracle: Oracle) -> Tensor | None:
+        """The batch's positions in the training set (n,); None while only a pass can tell how many samples it has."""
+        if oracle.samples is not None:
+            return oracle.samples.to(oracle.device)
+        if self.memory["step"] == 0:
+            warnings.warn("AUSAM got no samples=: it takes batch k of every epoch to hold the same ones", stacklevel=5)
+        counts = self.memory.get("counts")
+        return (
+            None if counts is None or counts[place] == 0 else self._by_place(place, int(counts[place]), oracle.device)
+        )
+
+    def _by_place(self, place: int, n: int, device: torch.device) -> Tensor:
+        counts = self.memory.get("counts", torch.zeros(self.steps_per_epoch, dtype=torch.long)).cpu().clone()
+        counts[place] = n
+        self.memory["counts"] = counts
+        start = int(counts[:place].sum())
+        return torch.arange(start, start + n, device=device)
+
+    # -- what perturbation did to them -----------------------------------------------------------------------------
+
+    def _draw(self, samples: Tensor, epoch: int) -> Tensor:
+        """Indices into the batch of the samples to take; a function of the seed, the step and what was noted."""
+        a = self._table("a", samples)[samples]
+        spread = (a - a.min()) / (a.max() - a.min() + TINY)
+        f_max = self.f_min + (self.f_max - self.f_min) * min(1.0, epoch / RAMP_EPOCHS)
+        count = max(1, int(self.alpha * len(samples)))
+        return torch.multinomial(self.f_min + (f_max - self.f_min) * spread, count, generator=self.generator())
+
+    def _note(self, samples: Tensor, rise: Tensor) -> None:
+        a, seen = self._table("a", samples), self._table("seen", samples)
+        seen[samples] += 1
+        a[samples] += (rise.to(a.dtype) - a[samples]) / seen[samples]
+        self.memory["a"], self.memory["seen"] = a, seen
+
+    def _table(self, name: str, samples: Tensor) -> Tensor:
+        """A copy of a table over the training set, with zeros up to the largest of `samples`."""
+        table = self.memory.get(name, torch.zeros(0))
+        size = max(len(table), int(samples.max()) + 1)
+        return nn.functional.pad(table.to(samples.device), (0, size - len(table)))

@@ -1,0 +1,13 @@
+"""ERM: the base optimizer alone, through the same step as every method."""
+
+from sam_bench.optim.base import SharpnessAware
+from sam_bench.optim.oracle import Oracle
+from sam_bench.optim.vector import Vector
+
+
+class ERM(SharpnessAware):
+    """Descend along the gradient `g` (empirical risk minimisation). Cost 1; `rho` has no effect."""
+
+    def direction(self, oracle: Oracle) -> Vector:
+        """`g`."""
+        return oracle()

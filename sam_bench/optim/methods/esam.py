@@ -1,0 +1,73 @@
+"""ESAM, efficient SAM (Du et al., ICLR 2022, arXiv 2110.03141), by the authors' code."""
+
+from typing import Unpack
+
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from sam_bench.optim.base import Common, SharpnessAware
+from sam_bench.optim.oracle import Oracle
+from sam_bench.optim.vector import Vector
+
+CODE_TINY = 1e-7
+ALL = 0.99  # from here on every sample counts as chosen
+
+
+class ESAM(SharpnessAware):
+    """SAM with a random share of the tensors perturbed, and `g_s` on the samples whose loss rises most.
+
+    Each tensor is perturbed with probability `beta`, `eps = (rho/beta) * g/||g||` over those. `g_s` is the mean
+    gradient of the samples with `l(w+eps) - l(w)` above the `int(gamma*n)`-th largest value. Cost `1 + 1/3 + gamma`:
+    a forward pass finds the samples; where the closure does not take `backward` it costs a whole pass.
+
+    Args:
+        beta: probability that a tensor is perturbed.
+        gamma: share of the samples.
+
+    Raises TypeError where the closure takes no `index`, ValueError where it does not return a loss per sample.
+    """
+
+    chooses_samples = True
+
+    def __init__(
+        self, base: Optimizer, model: nn.Module, *, rho: float = 0.05, beta: float = 0.6, gamma: float = 0.5,
+        **common: Unpack[Common],
+    ):  # fmt: skip
+        super().__init__(base, model, rho=rho, **common)
+        if not (0 < beta <= 1 and 0 < gamma <= 1):
+            raise ValueError(f"beta and gamma must be above 0 and at most 1, got {beta} and {gamma}")
+        self.beta, self.gamma = beta, gamma
+
+    def direction(self, oracle: Oracle) -> Vector:
+        """`g_s` on the chosen samples."""
+        if self.gamma < ALL:
+            oracle.require_index()
+        g = oracle()
+        eps = self._perturbation(g)
+        if self.gamma >= ALL:
+            return oracle(eps)
+        before = oracle.losses[0]
+        if before.ndim != 1:
+            raise ValueError("ESAM compares the losses of samples: let the closure return one loss per sample (n,)")
+        return oracle(eps, self._chosen(oracle.losses_at(eps) - before))
+
+    def drawn(self) -> list[bool]:
+        """Which tensors are perturbed in this step."""
+        draws = self.draws()
+        return [draws.random() <= self.beta for _ in self.params]
+
+    def _perturbation(self, g: Vector) -> Vector:
+        drawn = self.drawn()
+        if not all(drawn):
+            g = g * [float(chosen) for chosen in drawn]
+        return self.times_rho(g / (self.beta * (g.norm() + CODE_TINY)))
+
+    def _chosen(self, rise: Tensor) -> Tensor:
+        """The samples strictly above the cut, as in the authors' code: one fewer than `int(gamma*n)`.
+
+        Where these are fewer than two (BatchNorm cannot take one), the first `int(gamma*n)`, at least two.
+        """
+        order = rise.argsort(descending=True, stable=True)
+        count = int(self.gamma * len(rise))
+        above = (rise > rise[order[max(count, 1) - 1]]).nonzero().squeeze(1)
+        return above if len(above) > 1 else order[: max(count, 2)]

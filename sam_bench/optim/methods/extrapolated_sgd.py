@@ -1,0 +1,43 @@
+"""Extrapolated SGD (Lin, Kong, Stich, Jaggi, ICML 2020, arXiv 2006.05720)."""
+
+from typing import Literal, Unpack
+
+from torch import nn
+from torch.optim import Optimizer
+
+from sam_bench.optim.base import Common, SharpnessAware
+from sam_bench.optim.oracle import Oracle
+from sam_bench.optim.vector import Vector
+
+
+class ExtrapolatedSGD(SharpnessAware):
+    """The gradient at `w - rho*d`, applied at `w`; `d` is the previous mini-batch gradient, or noise. Cost 1.
+
+    Inferred from summaries, the paper was not read. The first step with "gradient" has no `d` and no extrapolation.
+
+    Args:
+        rho: the paper's extrapolation length gamma-hat, a multiple of `d` and not a radius; of the order of the
+            learning rate.
+        along: "gradient" or "noise" (standard normal over sqrt(N), drawn from (seed, step)).
+
+    Raises ValueError for another `along`.
+    """
+
+    vectors = ("d",)
+
+    def __init__(
+        self, base: Optimizer, model: nn.Module, *, rho: float = 0.1, along: Literal["gradient", "noise"] = "gradient",
+        **common: Unpack[Common],
+    ):  # fmt: skip
+        super().__init__(base, model, rho=rho, **common)
+        if along not in ("gradient", "noise"):
+            raise ValueError(f"along must be 'gradient' or 'noise', got {along!r}")
+        self.along = along
+
+    def direction(self, oracle: Oracle) -> Vector:
+        """The gradient at the extrapolated weights."""
+        d = self.noise() if self.along == "noise" else self.memory.get("d")
+        g = oracle(None if d is None else -self.times_rho(d))
+        if self.along == "gradient":
+            self.memory["d"] = g
+        return g

@@ -1,0 +1,53 @@
+"""GSAM, surrogate-gap SAM (Zhuang et al., ICLR 2022, arXiv 2203.08065), by the authors' code."""
+
+from typing import Unpack
+
+from torch import nn
+from torch.optim import Optimizer
+
+from sam_bench.optim.base import TINY, Common
+from sam_bench.optim.methods.sam import SAM
+from sam_bench.optim.vector import Vector
+
+
+class GSAM(SAM):
+    """SAM that also descends the surrogate gap: `g_s - alpha * g_perp`. Cost 2.
+
+    `g_perp` is the part of `g` orthogonal to `g_s` (Algorithm 1).
+
+    Args:
+        alpha: weight of the gap; 0.4 is the repository's example.
+        rho_min: let rho follow the learning rate, `rho_min + (rho - rho_min) * lr/initial_lr` with the `initial_lr`
+            that schedulers set (else the one at construction); None keeps rho.
+    """
+
+    def __init__(
+        self, base: Optimizer, model: nn.Module, *, rho: float = 0.05, alpha: float = 0.4,
+        rho_min: float | None = None, **common: Unpack[Common],
+    ):  # fmt: skip
+        super().__init__(base, model, rho=rho, **common)
+        if rho_min is not None and rho_min < 0:
+            raise ValueError(f"rho_min must be >= 0, got {rho_min}")
+        self.alpha, self.rho_min = alpha, rho_min
+
+    def rhos(self) -> list[float]:
+        """`rho_t` of each group."""
+        if self.rho_min is None:
+            return super().rhos()
+        groups = self.param_groups
+        shares = [group["lr"] / max(group.get("initial_lr", group["peak_lr"]), TINY) for group in groups]
+        return [
+            self.rho_min + (group["rho"] - self.rho_min) * share for group, share in zip(groups, shares, strict=True)
+        ]
+
+    def _complete_groups(self) -> None:
+        super()._complete_groups()
+        for group in self.param_groups:
+            group.setdefault("peak_lr", group["lr"])
+
+    def remember(self, g: Vector, g_s: Vector) -> Vector:
+        """`g_s - alpha * g_perp`."""
+        g_norm, g_s_norm = g.norm(), g_s.norm()
+        cosine = (g @ g_s) / (g_norm * g_s_norm + TINY)
+        g_perp = g - (cosine * g_norm / (g_s_norm + TINY)) * g_s
+        return g_s - self.alpha * g_perp

@@ -1,0 +1,80 @@
+"""SAM (Foret et al., ICLR 2021, arXiv 2010.01412)."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, Literal, Unpack
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from sam_bench.optim.base import Common, SharpnessAware
+from sam_bench.optim.oracle import Oracle
+from sam_bench.optim.vector import Vector
+from sam_bench.optim.when import Always
+
+When = Callable[[Vector, dict[str, Any]], bool]
+
+
+class SAM(SharpnessAware):
+    """`eps = rho * g/||g||`; descend along `g_s`, the gradient at `w + eps` (Algorithm 1). Cost 2.
+
+    Args:
+        m_sharpness: None: one perturbation for the whole batch, on several ranks too. "device": each rank perturbs
+            with its own gradient (the paper's setting; state in memory is then the rank's own). A number: the batch is
+            split into pieces of so many samples, each with its own perturbation; needs a closure that takes `index`.
+        when: policy that decides whether a step takes the second gradient; every step by default.
+
+    Raises ValueError for an m_sharpness that is none of these. The other options are those of SharpnessAware.
+    """
+
+    def __init__(
+        self, base: Optimizer, model: nn.Module, *, rho: float = 0.05,
+        m_sharpness: int | Literal["device"] | None = None, when: When | None = None, **common: Unpack[Common],
+    ):  # fmt: skip
+        super().__init__(base, model, rho=rho, **common)
+        if not (m_sharpness in (None, "device") or (isinstance(m_sharpness, int) and m_sharpness > 0)):
+            raise ValueError(f"m_sharpness must be null, 'device' or a number of samples, got {m_sharpness!r}")
+        if isinstance(m_sharpness, int) and self.same_dropout:
+            raise ValueError("m_sharpness as a number of samples cannot be had with same_dropout")
+        self.m_sharpness, self.when = m_sharpness, when or Always()
+        self.local_passes = m_sharpness == "device"
+
+    def direction(self, oracle: Oracle) -> Vector:
+        """`g_s`, or what `reuse` makes of `g` on a step without second gradient."""
+        pieces = self._pieces(oracle)
+        gs = oracle.pieces(pieces)
+        g = self._mean(gs, pieces)
+        if not self.decide(g):
+            return self.reuse(g)
+        g_s = self._mean([oracle(self.ascent(own), i) for own, i in zip(gs, pieces, strict=True)], pieces)
+        return self.remember(g, g_s)
+
+    def decide(self, g: Vector) -> bool:
+        """Whether this step takes the second gradient."""
+        return self.when(g, self.memory)
+
+    def ascent(self, g: Vector) -> Vector:
+        """The perturbation `eps`."""
+        return self.to_radius(g)
+
+    def remember(self, g: Vector, g_s: Vector) -> Vector:
+        """The direction of a step with second gradient, after noting what later steps need of it."""
+        return g_s
+
+    def reuse(self, g: Vector) -> Vector:
+        """The direction of a step without second gradient."""
+        return g
+
+    def _pieces(self, oracle: Oracle) -> Sequence[Tensor | None]:
+        if not isinstance(self.m_sharpness, int):
+            return [None]
+        oracle.require_index()
+        return torch.arange(oracle.n, device=oracle.device).split(self.m_sharpness)
+
+    @staticmethod
+    def _mean(gs: Sequence[Vector], pieces: Sequence[Tensor | None]) -> Vector:
+        if len(gs) == 1:
+            return gs[0]
+        counts = [len(piece) for piece in pieces]
+        parts = [g * (count / sum(counts)) for g, count in zip(gs, counts, strict=True)]
+        return sum(parts[1:], start=parts[0])

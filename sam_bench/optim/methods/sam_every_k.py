@@ -1,0 +1,20 @@
+"""SAM on every k-th step: the ablation of LookSAM (Liu et al., CVPR 2022, arXiv 2203.02714)."""
+
+from typing import Unpack
+
+from torch import nn
+from torch.optim import Optimizer
+
+from sam_bench.optim.base import Common
+from sam_bench.optim.methods.sam import SAM
+from sam_bench.optim.when import EveryK
+
+
+class SAMEveryK(SAM):
+    """SAM on every `k`-th step and the plain gradient between: the ablation of LookSAM. Cost `1 + 1/k`.
+
+    Raises ValueError for k < 1.
+    """
+
+    def __init__(self, base: Optimizer, model: nn.Module, *, rho: float = 0.05, k: int = 5, **common: Unpack[Common]):
+        super().__init__(base, model, rho=rho, when=EveryK(k), **common)

@@ -1,0 +1,115 @@
+"""vSAM, variance-sampled SAM (Deng, Pang, Zhang, Wang, arXiv 2403.08821), by the rule of the authors' code."""
+
+import random
+from typing import Unpack
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from sam_bench.optim import distributed
+from sam_bench.optim.base import TINY, Common
+from sam_bench.optim.methods.sam import SAM
+from sam_bench.optim.vector import Vector, safe
+from sam_bench.optim.when import Always
+
+WARM_UP_EPOCHS = 3
+REUSES = 6  # after so many reuses of v come plain steps
+
+
+class VSAM(SAM):
+    """SAM on a number of steps per window that follows how `v = g_s - g` changes; `v` fades in between.
+
+    Warm-up: SAM for 3 epochs, and at least `K` steps. Then `int(s)` steps of each window of `K` are SAM, drawn at
+    random; the k-th step after one descends along `g + beta^k v`, k = 1..6, then along `g`. At each window's end
+    `s <- clip(s*(1 + a1*dR + a2*dQ), 1, int(p_max*K))` from the relative changes of `R = ||v||/||g||` and of the mean
+    block variance `Q` of `||v||`. Cost `1 + sam_fraction`. The paper's own equations were not read.
+
+    Args:
+        K: window, in steps (and in SAM steps, for the statistics).
+        M: blocks of the sorted window whose variances are averaged.
+        p_max: largest share of SAM steps.
+        last: norms are taken over so many last tensors.
+        a1: weight of the change of `R`.
+        a2: weight of the change of `Q`.
+        beta: decay of the reused `v`.
+
+    Raises ValueError without steps_per_epoch, or where a block would have fewer than two values.
+    """
+
+    vectors = ("v",)
+
+    def __init__(
+        self, base: Optimizer, model: nn.Module, *, rho: float = 0.05, K: int = 50, M: int = 5, p_max: float = 0.8,
+        last: int = 10, a1: float = 0.13, a2: float = 0.13, beta: float = 0.7, **common: Unpack[Common],
+    ):  # fmt: skip
+        super().__init__(base, model, rho=rho, when=Always(), **common)
+        if M < 1 or K < 2 * M:
+            raise ValueError(f"a block needs two values: K must be at least 2*M, got K={K}, M={M}")
+        if not 1 <= p_max * K <= K:
+            raise ValueError(f"p_max must be between 1/K and 1, got {p_max}")
+        self.K, self.M, self.p_max, self.last = K, M, p_max, last
+        self.a1, self.a2, self.beta = a1, a2, beta
+        epoch = self.needs("steps_per_epoch", "because its first three epochs are SAM")
+        self.warm_up = max(WARM_UP_EPOCHS * epoch, K)
+        self.memory |= {"s": 1.0, "used": 1, "reused": REUSES}
+
+    def draw(self, step: int) -> float:
+        """A number in [0, 1) that depends on the seed and the step alone."""
+        return random.Random(f"{type(self).__name__} {self.seed} {step}").random()
+
+    def decide(self, g: Vector) -> bool:
+        """Whether this step is one of the `int(s)` of its window."""
+        memory = self.memory
+        step = memory["step"]
+        if step < self.warm_up:
+            return True
+        position = (step - self.warm_up + 1) % self.K
+        if position == 0:
+            memory["s"], memory["used"] = self._next_s(), 0
+        s, used = memory["s"], memory["used"]
+        lucky = used < int(s) and self.draw(step) >= 1 - s / self.K
+        if lucky or self.K - position <= int(s) - used:
+            memory["used"] += 1
+            return True
+        return False
+
+    def remember(self, g: Vector, g_s: Vector) -> Vector:
+        """Note `v` and its statistics; descend along `g_s`."""
+        memory, last = self.memory, slice(-self.last, None)
+        v = g_s - g
+        n = v[last].norm()
+        self._push("N", n)
+        self._push("R", n / (g[last].norm() + TINY))
+        self._push("Q", self._block_variance(memory["N"]))
+        memory["v"], memory["reused"] = v, 0
+        return g_s
+
+    def reuse(self, g: Vector) -> Vector:
+        """`g + beta^k v` for the first six steps after a SAM step, then `g`."""
+        memory = self.memory
+        if memory["reused"] >= REUSES:
+            return g
+        memory["reused"] += 1
+        g += self.beta ** memory["reused"] * memory["v"]
+        return g
+
+    def _push(self, name: str, value: Tensor) -> None:
+        window = self.memory.get(name)
+        window = value.new_zeros(self.K) if window is None else window
+        self.memory[name] = torch.cat([window[1:], value[None]])
+
+    def _block_variance(self, window: Tensor) -> Tensor:
+        size = self.K // self.M
+        return window.sort().values[: size * self.M].view(self.M, size).var(dim=1).mean()
+
+    def _next_s(self) -> float:
+        d_r, d_q = (self._change(self.memory[name]) for name in ("R", "Q"))
+        s = self.memory["s"] * (1 + self.a1 * d_r + self.a2 * d_q)
+        return min(max(s, 1.0), float(int(self.p_max * self.K)))
+
+    @staticmethod
+    def _change(window: Tensor) -> float:
+        """Mean relative change from one entry to the next, within [-1, 1]; 0 where it is undefined."""
+        change = distributed.agree(((window[1:] - window[:-1]) / window[:-1]).mean())
+        return min(max(safe(change), -1.0), 1.0)

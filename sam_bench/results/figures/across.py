@@ -1,0 +1,139 @@
+"""Figures that look across data sets: the metric by data set and method, ranks, and who reaches a target soonest."""
+
+import math
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from sam_bench.results.arms import BASE_ARM, Arm, Block
+from sam_bench.results.figures.plots import CLOCKS, WIDTH, axis_name, grid, legend, looks
+from sam_bench.results.stats import Ranks, performance_profile, summary, time_to_target
+from sam_bench.results.tables.table import PERCENT, average_ranks
+from sam_bench.store.index import curve
+
+COLUMNS = 3  # panels side by side
+RATIOS = np.geomspace(1.0, 10.0, 200)
+
+
+def metric_by_dataset(found: Sequence[Block]):
+    """Test metric of every run (rings), with mean and sample standard deviation, one panel per data set."""
+    style = looks(found)
+    columns = min(COLUMNS, len(found))
+    most = max(len(block.arms) for block in found)
+    figure, axes = grid(math.ceil(len(found) / columns), columns, height=0.5 + 0.2 * most)
+    for axis, block in zip(axes.flat, found, strict=False):
+        scale = 100.0 if block.metric["name"] in PERCENT else 1.0
+        arms = [arm for arm in block.arms if arm.score.n]
+        for place, arm in enumerate(arms):
+            look = style[arm.name]
+            values = [value * scale for value in arm.scores.values() if not math.isnan(value)]
+            axis.plot(values, [place] * len(values), "o", mfc="none", mec=look["color"], ms=3, mew=0.6, alpha=0.7)
+            spread = 0.0 if math.isnan(arm.score.std) else arm.score.std * scale
+            axis.errorbar(
+                arm.score.mean * scale, place, xerr=spread, fmt=look["marker"], color=look["color"], capsize=2, ms=5
+            )
+        axis.set(yticks=range(len(arms)), yticklabels=[arm.name for arm in arms], xlabel=axis_name(block, "test"))
+        axis.set_title(block.title, loc="left")
+        axis.invert_yaxis()
+    for axis in axes.flat[len(found) :]:
+        axis.set_axis_off()
+    return figure
+
+
+def rank_diagram(found: Sequence[Block]):
+    """Average ranks with Nemenyi's critical difference (Demsar 2006); None below three methods or two data sets."""
+    ranks = average_ranks(found)
+    if ranks is None or len(ranks.names) < 3 or math.isnan(ranks.critical_difference):
+        return None
+    import matplotlib.pyplot as plt
+
+    k = len(ranks.names)
+    levels = math.ceil(k / 2)
+    figure, axis = plt.subplots(figsize=(WIDTH, 1.2 + 0.2 * levels))
+    axis.set(xlim=(k + 0.2, 0.8), ylim=(-levels - 1.5, 2.2), yticks=[])
+    axis.spines[["left", "bottom"]].set_visible(False)
+    axis.xaxis.tick_top()
+    axis.xaxis.set_label_position("top")
+    axis.set_xticks(range(1, k + 1))
+    axis.set_xlabel(f"average rank over {ranks.datasets} data sets (1 is best)")
+    axis.hlines(1.0, 1, k, color="black", lw=0.8)
+    _name_ranks(axis, ranks, looks(found))
+    for level, clique in enumerate(ranks.cliques()):
+        places = [ranks.average[ranks.names.index(name)] for name in clique]
+        axis.hlines(0.65 - 0.3 * level, min(places) - 0.04, max(places) + 0.04, color="black", lw=2.5)
+    left = k
+    axis.hlines(1.7, left, max(left - ranks.critical_difference, 1), color="black", lw=1)
+    axis.text(
+        left - ranks.critical_difference / 2, 1.78, f"critical difference {ranks.critical_difference:.2f}", ha="center"
+    )
+    return figure
+
+
+def _name_ranks(axis, ranks: Ranks, style: Mapping[str, Mapping]) -> None:
+    """A line from each method's rank to its name: the better half to the right, the other to the left."""
+    order = sorted(range(len(ranks.names)), key=lambda i: ranks.average[i])
+    k, half = len(order), math.ceil(len(order) / 2)
+    for position, i in enumerate(order):
+        best = position < half
+        depth = -0.9 - (position if best else k - 1 - position)
+        edge = 0.8 if best else k + 0.2
+        rank, color = ranks.average[i], style[ranks.names[i]]["color"]
+        axis.plot([rank, rank, edge], [1.0, depth, depth], color=color, lw=1, clip_on=False)
+        text = f" {ranks.names[i]} ({rank:.2f}) "
+        axis.text(edge, depth, text, ha="left" if best else "right", va="center", clip_on=False)
+
+
+def performance_profiles(found: Sequence[Block]):
+    """Share of problems (data set and seed) solved within a ratio of the best cost (Dolan & More 2002).
+
+    Solved: the valid metric reaches what the base arm reaches on average at its best epoch.
+    """
+    panels = {clock: _costs_to_target(found, clock) for clock in ("grad_evals", "train_seconds")}
+    panels = {clock: costs for clock, costs in panels.items() if len(costs) > 1}
+    if not panels:
+        return None
+    style = looks(found)
+    figure, axes = grid(1, len(panels), height=2.2, sharey=True)
+    for axis, (clock, costs) in zip(axes.flat, panels.items(), strict=True):
+        for name, shares in performance_profile(costs, RATIOS).items():
+            look = style[name]
+            axis.step(RATIOS, shares, where="post", color=look["color"], dashes=look["dashes"] or (None, None))
+        problems = len(next(iter(costs.values())))
+        axis.set(xscale="log", xlabel=f"{CLOCKS[clock]}, ratio to the best", ylim=(-0.02, 1.02), xlim=(1, RATIOS[-1]))
+        axis.set(ylabel=f"share of {problems} problems solved", xticks=[1, 2, 5, 10], xticklabels=["1", "2", "5", "10"])
+        axis.minorticks_off()
+    legend(
+        figure,
+        [arm for block in found for arm in block.arms if arm.name in next(iter(panels.values()))],
+        style,
+        line=True,
+    )
+    return figure
+
+
+def _costs_to_target(found: Sequence[Block], clock: str) -> dict[str, list[float]]:
+    """For the arms that all blocks have: the cost of the target for every (block, seed) that all of them have."""
+    shared = [arm.name for arm in found[0].arms if arm.runs]
+    blocks = [{arm.name: arm for arm in block.arms if arm.runs} for block in found]
+    shared = [name for name in shared if all(name in arms for arms in blocks)]
+    costs: dict[str, list[float]] = {name: [] for name in shared}
+    for arms in blocks:
+        base = next((arm for arm in arms.values() if arm.labels["optimizer"] == BASE_ARM), None)
+        if base is None:
+            return {}
+        target = summary([_best_valid(run) for run in base.runs]).mean
+        for seeds in sorted(set.intersection(*(set(arms[name].scores) for name in shared))):
+            for name in shared:
+                costs[name].append(_cost(arms[name], seeds, target, clock))
+    return costs if any(costs.values()) else {}
+
+
+def _best_valid(run: Mapping) -> float:
+    value = run["metrics"].get(f"valid/{run['metric']['name']}")
+    return math.nan if value is None else value
+
+
+def _cost(arm: Arm, seeds: tuple, target: float, clock: str) -> float:
+    """What the arm's run with these seeds spent until it reached the target; infinite if it never did."""
+    run = next(run for run in arm.runs if (run["labels"]["seed"], run["labels"].get("split_seed", 0)) == seeds)
+    return time_to_target(curve(run), arm.metric["name"], target, arm.metric["higher_is_better"], clock)

@@ -1,0 +1,72 @@
+"""Figures of an experiment, for print."""
+
+import io
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from sam_bench.results.arms import Block, blocks
+from sam_bench.results.figures import across, measured, plots
+from sam_bench.store.disk import advice, atomic_write
+
+FIGURES: dict[str, Callable] = {
+    "learning_curves": plots.learning_curves,
+    "metric_against_cost": plots.metric_against_cost,
+    "sampled_share": plots.sampled_share,
+    "metric_by_dataset": across.metric_by_dataset,
+    "ranks": across.rank_diagram,
+    "performance_profile": across.performance_profiles,
+    "sharpness_against_gap": measured.sharpness_against_gap,
+    "loss_landscape": measured.loss_landscape,
+    "successive_gradients": measured.successive_gradients,
+}
+STYLE = {
+    "font.size": 8, "axes.labelsize": 8, "axes.titlesize": 8, "legend.fontsize": 7, "xtick.labelsize": 7,
+    "ytick.labelsize": 7, "lines.linewidth": 1.2, "lines.markersize": 4, "figure.constrained_layout.use": True,
+    "savefig.dpi": 200, "pdf.fonttype": 42, "svg.hashsalt": "sam_bench", "axes.spines.top": False,
+    "axes.spines.right": False,
+}  # fmt: skip
+
+
+def draw(records: Sequence[Mapping], out_dir: Path, *, name: str) -> list[Path]:
+    """Draw every figure these records allow as `<name>_<figure>.pdf` and `.png`; returns the files written.
+
+    Same records and library versions, same bytes. Raises UsageError where the folder cannot be written.
+    """
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    import seaborn as sns
+
+    out_dir = Path(out_dir)
+    with advice(out_dir):
+        out_dir.mkdir(parents=True, exist_ok=True)
+    found = [block for block in blocks(records) if any(arm.runs for arm in block.arms)]
+    written = []
+    with mpl.rc_context({**sns.axes_style("ticks"), **STYLE}):
+        for figure_name, plot in FIGURES.items():
+            figure = plot(found) if found else None
+            if figure is not None:
+                _mark(figure, found)
+                written += _save(figure, out_dir / f"{name}_{figure_name}")
+    return written
+
+
+def _mark(figure, found: Sequence[Block]) -> None:
+    """A line above every figure that shows unverified data: a figure leaves the table with its mark behind."""
+    if doubtful := sorted({block.dataset for block in found if block.unverified}):
+        figure.suptitle(f"unverified data: {', '.join(doubtful)}", fontsize=7, color="firebrick")
+
+
+def _save(figure, stem: Path) -> list[Path]:
+    """PDF and PNG without dates or versions, so that the same figure is the same bytes."""
+    import matplotlib.pyplot as plt
+
+    written = []
+    for suffix, metadata in ((".pdf", {"CreationDate": None, "ModDate": None}), (".png", {"Software": None})):
+        drawn = io.BytesIO()
+        figure.savefig(drawn, format=suffix[1:], metadata=metadata)
+        path = stem.with_name(stem.name + suffix)
+        atomic_write(path, drawn.getvalue())
+        written.append(path)
+    plt.close(figure)
+    return written

@@ -1,0 +1,174 @@
+"""Figures of what was measured on finished runs: sharpness against the gap, loss landscapes, successive gradients."""
+
+import math
+from collections.abc import Mapping, Sequence
+from itertools import accumulate
+
+from sam_bench.results.arms import Arm, Block
+from sam_bench.results.figures.plots import BAND, grid, legend, looks, palette
+from sam_bench.results.measured import beside, epoch_means, measured, value
+
+AXES = {"largest_eigenvalue": "largest Hessian eigenvalue", "trace": "Hessian trace", "m_sharpness": "m-sharpness"}
+LEVELS = 12  # of a landscape
+PANELS = 4  # landscapes side by side
+WIDE = 4.0  # ratio of the largest to the smallest value from which an axis is logarithmic
+PANEL_TITLES = {
+    "norm_g": "$\\|g_t\\|$",
+    "norm_g_s": "$\\|g^s_t\\|$",
+    "norm_direction": "norm of the direction taken",
+    "cos_g": "cosine of $g_t$ and $g_{t-1}$",
+    "cos_g_after_g_s": "cosine of $g_t$ and $g^s_{t-1}$",
+    "cos_direction_g_s": "cosine of the direction and $g^s_t$",
+}
+
+
+def sharpness_against_gap(found: Sequence[Block]):
+    """Gap of every measured run against three measures of sharpness, with Kendall's rank correlation."""
+    chosen = measured(found)
+    blocks = [block for block in found if any(arm in chosen for arm in block.arms)]
+    if not blocks:
+        return None
+    style = looks(found)
+    figure, axes = grid(len(blocks), len(AXES), height=2.2, sharey="row")
+    for row, block in zip(axes, blocks, strict=True):
+        arms = [arm for arm in block.arms if arm in chosen]
+        for axis, (name, label) in zip(row, AXES.items(), strict=True):
+            points = _points(axis, arms, chosen, name, style)
+            _scale(axis, [x for x, _ in points])
+            axis.set(xlabel=label, title=_correlation(points))
+        row[0].set_ylabel("gap: test minus train loss")
+        row[0].set_title(f"{block.title}\n{row[0].get_title()}", loc="center")
+    legend(figure, [arm for block in blocks for arm in block.arms if arm in chosen], style, line=False)
+    return figure
+
+
+def _points(axis, arms: Sequence[Arm], chosen: Mapping, name: str, style: Mapping) -> list[tuple[float, float]]:
+    """Draw the runs of each arm; returns the (sharpness, gap) that exist."""
+    points = []
+    for arm in arms:
+        pairs = [(value(content, name), value(content, "gap_loss")) for content in chosen[arm]]
+        pairs = [pair for pair in pairs if all(map(math.isfinite, pair))]
+        look = style[arm.name]
+        if pairs:
+            axis.plot(*zip(*pairs, strict=True), look["marker"], color=look["color"], ms=4.5)
+        points += pairs
+    return points
+
+
+def _correlation(points: Sequence[tuple[float, float]]) -> str:
+    from scipy.stats import kendalltau
+
+    if len(points) < 3:
+        return f"n = {len(points)}"
+    tau = kendalltau(*zip(*points, strict=True)).statistic
+    return f"Kendall's $\\tau$ = {tau:.2f}, n = {len(points)}"
+
+
+def _scale(axis, values: Sequence[float]) -> None:
+    """A logarithmic axis with plain numbers where the values differ by factors, few ticks anywhere."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    if not values or min(values) <= 0 or max(values) < WIDE * min(values):
+        axis.locator_params(axis="x", nbins=5)
+        return
+    axis.set_xscale("log")
+    decades = max(values) > 100 * min(values)
+    axis.xaxis.set_major_locator(LogLocator(subs=(1.0,) if decades else (1.0, 2.0, 5.0)))
+    axis.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
+    axis.xaxis.set_minor_formatter(NullFormatter())
+
+
+def loss_landscape(found: Sequence[Block]):
+    """The loss in a plane through each arm's weights, one run per arm (its first seed), on one scale per block."""
+    chosen = []
+    for block in found:
+        contents = beside(block, "landscape")
+        firsts = [(arm, next((contents[r["run_id"]] for r in arm.runs if r["run_id"] in contents), None))
+                  for arm in block.arms]  # fmt: skip
+        shown = [(arm, content) for arm, content in firsts if content]
+        chosen += [(block, shown)] if shown else []
+    if not chosen:
+        return None
+    heights = [math.ceil(len(shown) / PANELS) for _, shown in chosen]
+    figure, axes = grid(sum(heights), PANELS, height=1.75, sharex=True, sharey=True)
+    for end, height, (block, shown) in zip(accumulate(heights), heights, chosen, strict=True):
+        _landscapes(figure, axes[end - height : end], block, shown)
+    figure.supxlabel("first direction (1: as long as each filter)", fontsize=8)
+    return figure
+
+
+def _landscapes(figure, axes, block: Block, shown: Sequence[tuple[Arm, Mapping]]) -> None:
+    """A block's panels, with one colour bar."""
+    levels = _levels([content for _, content in shown])
+    for axis, (arm, content) in zip(axes.flat, shown, strict=False):
+        drawn = _landscape(axis, arm, content, levels)
+    for axis in axes.flat[len(shown) :]:
+        axis.set_axis_off()
+    for row in axes:
+        row[0].set_ylabel("second direction")
+    axes[0, 0].set_title(f"{block.title}\n{axes[0, 0].get_title()}")
+    bar = figure.colorbar(drawn, ax=axes.ravel().tolist(), pad=0.01)
+    bar.set_label("training loss")
+    bar.set_ticks(levels[::3], labels=[f"{level:.2g}" for level in levels[::3]])
+    bar.minorticks_off()
+
+
+def _levels(contents: Sequence[Mapping]) -> list[float]:
+    """Losses at equal ratios from the smallest to the largest."""
+    every = [loss for content in contents for line in content["losses"] for loss in line if loss is not None]
+    low = max(min(every), 1e-6)
+    high = max(max(every), low * 1.01)
+    return [low * (high / low) ** (i / LEVELS) for i in range(LEVELS + 1)]
+
+
+def _landscape(axis, arm: Arm, content: Mapping, levels: Sequence[float]):
+    import numpy as np
+    from matplotlib.colors import LogNorm
+
+    place = content["axis"]
+    losses = np.array([[math.nan if loss is None else loss for loss in line] for line in content["losses"]])
+    losses = np.clip(losses, levels[0], levels[-1])
+    norm = LogNorm(levels[0], levels[-1])
+    drawn = axis.contourf(place, place, losses, levels, norm=norm, cmap="cividis")
+    axis.contour(place, place, losses, levels, colors="white", linewidths=0.4)
+    axis.plot(0, 0, "+", color="white", ms=6)
+    axis.set_title(f"{arm.name}, seed {content['labels']['seed']}")
+    axis.set_aspect("equal")
+    return drawn
+
+
+def successive_gradients(found: Sequence[Block]):
+    """Norms and cosines of the gradients of successive steps (as in GraphSAM's figures): means of epochs over runs."""
+    import seaborn as sns
+
+    tables = [(block, table) for block in found if len(table := gradient_table(block))]
+    if not tables:
+        return None
+    style = looks(found)
+    figure, axes = grid(2 * len(tables), 3, height=1.7)
+    for n, (block, table) in enumerate(tables):
+        panels = axes[2 * n : 2 * n + 2].flat
+        for axis, (name, label) in zip(panels, PANEL_TITLES.items(), strict=True):
+            sns.lineplot(
+                table.dropna(subset=[name]), x="epoch", y=name, hue="arm", style="arm", **palette(style, table["arm"]),
+                errorbar="sd", err_kws=BAND, ax=axis, legend=False,
+            )  # fmt: skip
+            axis.set(xlabel="epoch", ylabel="", title=label)
+            axis.xaxis.get_major_locator().set_params(integer=True)
+        axes[2 * n][0].set_ylabel(block.title)
+    shown = {name for _, table in tables for name in table["arm"]}
+    legend(figure, [arm for block, _ in tables for arm in block.arms if arm.name in shown], style, line=True)
+    return figure
+
+
+def gradient_table(block: Block):
+    """One line per run and epoch: the means of its watched steps."""
+    import pandas as pd
+
+    runs, contents = [], beside(block, "gradients")
+    for arm in block.arms:
+        for run in arm.runs:
+            if run["run_id"] in contents:
+                rows = pd.DataFrame(epoch_means(contents[run["run_id"]]["rows"])).rename_axis("epoch").reset_index()
+                runs.append(rows.assign(arm=arm.name, run=run["run_id"]))
+    return pd.concat(runs, ignore_index=True) if runs else pd.DataFrame()

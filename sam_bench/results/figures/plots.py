@@ -1,0 +1,179 @@
+"""Each figure: a function from blocks of arms to a matplotlib figure, or None where the records do not allow it."""
+
+import math
+from collections.abc import Mapping, Sequence
+
+from sam_bench.results.arms import Arm, Block
+from sam_bench.results.tables.table import PERCENT
+from sam_bench.store.index import curve
+
+# Okabe & Ito's colours (2008), told apart by colour-blind readers; line styles and markers repeat the distinction.
+COLOURS = ("#000000", "#E69F00", "#56B4E9", "#009E73", "#0072B2", "#D55E00", "#CC79A7", "#7F7F7F")
+DASHES = ((), (4, 1.5), (1, 1), (3, 1, 1, 1), (5, 1, 1, 1, 1, 1), (9, 2), (1, 2.5), (7, 1.5, 3, 1.5))
+MARKERS = "osD^vP*X<>"
+CLOCKS = {"epoch": "epoch", "grad_evals": "gradient evaluations", "train_seconds": "training seconds"}
+WIDTH = 6.8  # inches, the text width of a two-column page
+BAND = {"alpha": 0.12, "linewidth": 0}
+
+
+def looks(found: Sequence[Block]) -> dict[str, dict]:
+    """Colour, dashes and marker of every arm's name, the same in all figures."""
+    names = list(dict.fromkeys(arm.name for block in found for arm in block.arms))
+    return {
+        name: {
+            "color": COLOURS[i % len(COLOURS)],
+            "dashes": DASHES[(i + i // len(COLOURS)) % len(DASHES)],
+            "marker": MARKERS[i % len(MARKERS)],
+        }
+        for i, name in enumerate(names)
+    }
+
+
+def learning_curves(found: Sequence[Block]):
+    """Valid metric over epochs, gradient evaluations and training seconds: mean and sample standard deviation."""
+    import seaborn as sns
+
+    tables = [(block, curve_table(block)) for block in found]
+    tables = [(block, table) for block, table in tables if len(table)]
+    if not tables:
+        return None
+    style = looks(found)
+    figure, axes = grid(len(tables), len(CLOCKS), height=1.9, sharey="row")
+    for row, (block, table) in zip(axes, tables, strict=True):
+        for axis, clock in zip(row, CLOCKS, strict=True):
+            sns.lineplot(
+                table, x=clock, y="value", hue="arm", style="arm", **palette(style, table["arm"]),
+                errorbar="sd", err_kws=BAND, ax=axis, legend=False,
+            )  # fmt: skip
+            axis.set(xlabel=CLOCKS[clock], ylabel=axis_name(block, "valid"), title="")
+        row[0].xaxis.get_major_locator().set_params(integer=True)
+        row[0].set_title(block.title, loc="left")
+    legend(figure, [arm for block, _ in tables for arm in block.arms], style, line=True)
+    return figure
+
+
+def curve_table(block: Block):
+    """All learning curves of a block, one line per run and epoch; the clocks are averaged over an arm's runs."""
+    import pandas as pd
+
+    scale = 100.0 if block.metric["name"] in PERCENT else 1.0
+    rows = []
+    for arm in block.arms:
+        for run in arm.runs:
+            for line in curve(run):
+                value = line.get(f"valid/{block.metric['name']}", math.nan) * scale
+                rows.append({"arm": arm.name, "value": value, **{clock: line[clock] for clock in CLOCKS}})
+    table = pd.DataFrame(rows)
+    if len(table):
+        # Runs of an arm reach an epoch at slightly different times: a band needs one place on the axis for all.
+        for clock in ("grad_evals", "train_seconds"):
+            table[clock] = table.groupby(["arm", "epoch"])[clock].transform("mean")
+        table = table.dropna(subset=["value"])
+    return table
+
+
+def sampled_share(found: Sequence[Block]):
+    """Share of each epoch's steps that took the second gradient, for methods that do not always: mean and spread."""
+    import pandas as pd
+    import seaborn as sns
+
+    chosen = []
+    for block in found:
+        rows = [
+            {"arm": arm.name, "epoch": line["epoch"], "share": line["sam_fraction"]}
+            for arm in block.arms
+            for run in arm.runs
+            if 0 < run["sam_fraction"] < 1
+            for line in curve(run)
+        ]
+        chosen += [(block, pd.DataFrame(rows))] if rows else []
+    if not chosen:
+        return None
+    style = looks(found)
+    figure, axes = grid(math.ceil(len(chosen) / 2), min(2, len(chosen)), height=1.9, sharey=True)
+    for axis, (block, table) in zip(axes.flat, chosen, strict=False):
+        sns.lineplot(
+            table, x="epoch", y="share", hue="arm", style="arm", **palette(style, table["arm"]),
+            errorbar="sd", err_kws=BAND, ax=axis, legend=False,
+        )  # fmt: skip
+        axis.set(xlabel="epoch", ylabel="sam_fraction of the epoch", ylim=(0, 1))
+        axis.xaxis.get_major_locator().set_params(integer=True)
+        axis.set_title(block.title, loc="left")
+    for axis in axes.flat[len(chosen) :]:
+        axis.set_axis_off()
+    shown = {name for _, table in chosen for name in table["arm"]}
+    legend(figure, [arm for block, _ in chosen for arm in block.arms if arm.name in shown], style, line=True)
+    return figure
+
+
+def metric_against_cost(found: Sequence[Block]):
+    """Test metric against gradient evaluations and training seconds; the line joins what no other arm dominates."""
+    style = looks(found)
+    costs = ("grad_evals", "train_seconds")
+    figure, axes = grid(len(found), len(costs), height=2.3)
+    for row, block in zip(axes, found, strict=True):
+        scale = 100.0 if block.metric["name"] in PERCENT else 1.0
+        for axis, cost in zip(row, costs, strict=True):
+            points = []
+            for arm in block.arms:
+                if not arm.score.n or math.isnan(arm.score.mean):
+                    continue
+                x, y = arm.cost(cost), arm.score.mean * scale
+                points.append((x, y))
+                spread = 0.0 if math.isnan(arm.score.std) else arm.score.std * scale
+                look = style[arm.name]
+                axis.errorbar(x, y, yerr=spread, fmt=look["marker"], color=look["color"], capsize=2, elinewidth=0.8)
+            front = pareto(points, block.metric["higher_is_better"])
+            axis.plot(*zip(*front, strict=True), color="0.6", linewidth=0.8, zorder=0) if len(front) > 1 else None
+            axis.set(xlabel=CLOCKS[cost], ylabel=axis_name(block, "test"), xlim=(0, None))
+        row[0].set_title(block.title, loc="left")
+    legend(figure, [arm for block in found for arm in block.arms], style, line=False)
+    return figure
+
+
+def pareto(points: Sequence[tuple[float, float]], higher_is_better: bool) -> list[tuple[float, float]]:
+    """The (cost, metric) points that no other point beats in both, by rising cost."""
+    sign = -1.0 if higher_is_better else 1.0
+    front: list[tuple[float, float]] = []
+    for cost, value in sorted(points, key=lambda point: (point[0], sign * point[1])):
+        if not front or sign * value < sign * front[-1][1]:
+            front.append((cost, value))
+    return front
+
+
+def axis_name(block: Block, split: str) -> str:
+    """`test/accuracy (%), higher is better`."""
+    per_cent = " (%)" if block.metric["name"] in PERCENT else ""
+    arrow = "higher" if block.metric["higher_is_better"] else "lower"
+    return f"{split}/{block.metric['name']}{per_cent}\n({arrow} is better)"
+
+
+def grid(rows: int, columns: int, height: float, **options):
+    import matplotlib.pyplot as plt
+
+    return plt.subplots(rows, columns, figsize=(WIDTH, height * rows + 0.5), squeeze=False, **options)
+
+
+def palette(style: Mapping[str, Mapping], present) -> dict:
+    """What seaborn needs to give every arm its look."""
+    order = [name for name in style if name in set(present)]
+    palette, dashes = ({name: style[name][key] for name in order} for key in ("color", "dashes"))
+    return {"hue_order": order, "style_order": order, "palette": palette, "dashes": dashes}
+
+
+def legend(figure, arms: Sequence[Arm], style: Mapping[str, Mapping], line: bool) -> None:
+    from matplotlib.lines import Line2D
+
+    handles = []
+    for name in dict.fromkeys(arm.name for arm in arms if arm.runs):
+        look = style[name]
+        dash = (0, look["dashes"]) if line and look["dashes"] else "-" if line else "none"
+        handles.append(
+            Line2D([], [], color=look["color"], linestyle=dash, marker="" if line else look["marker"], label=name)
+        )
+    figure.legend(
+        handles=handles,
+        loc="outside lower center",
+        ncols=math.ceil(len(handles) / math.ceil(len(handles) / 6)),
+        frameon=False,
+    )

@@ -1,0 +1,254 @@
+"""What a method costs: time of its step over that of the bare base optimizer, on one model and one batch.
+
+Arms are measured in turn (A B A B ...), numbers are medians over the turns. The ideal ratio is the number of
+forward-backward passes per step; the overhead is what is measured beyond it. Every pass of a step draws the same
+random numbers, so that a model with random depth does the same work in each.
+"""
+
+import argparse
+import copy
+import gc
+import json
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from sam_bench.errors import UsageError
+from sam_bench.optim import SharpnessAware, create_optimizer
+from sam_bench.speed import peers as against
+from sam_bench.speed.timing import conditions, prepare, ratios, show, spread, wait, where
+from sam_bench.speed.workload import Workload, build_workload
+from sam_bench.training import seeding
+
+REQUIRED = ("erm", "sam", "looksam", "ae_sam", "ae_looksam", "graphsam", "vsam")
+NEIGHBOURS = ("sam_every_k", "fsam", "asam", "gsam", "esam", "ausam", "msam", "sam_vi", "extrapolated_sgd")
+CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}
+BARE = "bare base"
+WATCHED_STEPS = 7  # more than LookSAM's cycle
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of `sam-bench speed optimizers`."""
+    parser.add_argument("--model", default="grover", help="a file of configs/model, or mlp")
+    parser.add_argument("--dataset", default="chembl2321810", help="molecules for a model that reads them")
+    parser.add_argument("--base", default="adam", help="a file of configs/base")
+    parser.add_argument("--optimizers", nargs="+", default=[*REQUIRED, *NEIGHBOURS], help="files of configs/optimizer")
+    parser.add_argument("--against", choices=("pytorch_optimizer",), help="the same methods of this package, alongside")
+    parser.add_argument("--batch-size", type=int, default=32)
+    parser.add_argument("--steps", type=int, default=10, help="steps per measurement; also an epoch of the methods")
+    parser.add_argument("--repeats", type=int, default=7, help="measurements per arm (n)")
+    parser.add_argument("--clock", choices=CLOCKS, default="wall", help="cpu: processor time, for a busy machine")
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--threads", type=int, help="threads of torch on the CPU (default: torch's)")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the numbers to FILE too")
+
+
+def main(args: argparse.Namespace) -> int:
+    """Measure and print a Markdown table."""
+    device = prepare(args, cpu_time=False)
+    if args.clock == "cpu" and device.type == "cuda":
+        raise UsageError("--clock cpu does not see a GPU's work: leave it out.")
+    seeding.seed_everything(0, deterministic=False)
+    workload = build_workload(args, device)
+    arms = build_arms(args, workload)
+    seconds = measure(arms, args)
+    bare, _ = extra_memory(arms[BARE])
+    rows = [
+        summary(name, arm, arms[BARE], seconds, bare) for name, arm in arms.items() if name != BARE and arm.skipped == 0
+    ]
+    for name in [name for name, arm in arms.items() if arm.skipped]:
+        print(f"left out: {name} met a loss or gradient that is not finite and skipped {arms[name].skipped} steps")
+    described = describe(args, workload, seconds)
+    report(described, rows)
+    if args.json:
+        args.json.write_text(json.dumps({"conditions": described, "rows": rows}, indent=1))
+    return 0
+
+
+# -- what is trained -----------------------------------------------------------------------------------------------
+
+
+class Arm:
+    """One way to train a copy of the model: `step()` makes a step, `evals` counts passes."""
+
+    def __init__(self, name: str, workload: Workload, make: Callable[[nn.Module], Any], drive: Callable):
+        self.name, self.workload, self.make, self.drive = name, workload, make, drive
+        self.passes: list[float] = []  # per step, of each turn
+        self.outside: list[float] = []  # seconds of each turn that the closure did not take
+        self.inside = 0.0  # seconds in the closure so far
+        self.now = time.perf_counter
+        self.model = copy.deepcopy(workload.model)
+        self.optimizer = make(self.model)
+        self.samples = torch.arange(workload.n)
+        self.calls = self.steps = 0
+        self.watch: Callable[[], None] | None = None
+
+    def closure(self, index: Tensor | None = None, backward: bool = True) -> Tensor:
+        """Forward and backward, with the random numbers of this step."""
+        self.calls += 1
+        if self.watch is not None:
+            self.watch()
+        start = self.now()
+        torch.manual_seed(self.steps)
+        losses = self.workload.losses(self.model, index)
+        if backward:
+            losses.mean().backward()
+        self.inside += self.now() - start
+        return losses.detach()
+
+    def step(self) -> None:
+        """One step."""
+        self.drive(self)
+        self.steps += 1
+
+    @property
+    def skipped(self) -> int:
+        """Steps of one of our methods without an update, because something was not finite."""
+        return self.optimizer.memory["skipped"] if isinstance(self.optimizer, SharpnessAware) else 0
+
+    @property
+    def evals(self) -> float:
+        """Passes so far, parts of the batch counted as such."""
+        return self.optimizer.memory["grad_evals"] if isinstance(self.optimizer, SharpnessAware) else self.calls
+
+
+def _drive_bare(arm: Arm) -> None:
+    arm.optimizer.zero_grad(set_to_none=True)
+    arm.closure()
+    arm.optimizer.step()
+
+
+def _drive_ours(arm: Arm) -> None:
+    arm.optimizer.step(arm.closure, samples=arm.samples)
+
+
+def fitting(steps: int) -> dict[str, dict]:
+    """Options of methods for turns of `steps` steps: windows as long, and a length at which the loss stays finite."""
+    return {"vsam": {"K": steps, "M": max(1, steps // 2)}, "extrapolated_sgd": {"rho": 1e-4}}
+
+
+def build_arms(args: argparse.Namespace, workload: Workload) -> dict[str, Arm]:
+    """The bare base, our methods and, if asked for, theirs."""
+    total = args.steps * (args.repeats + 10)
+    own = fitting(args.steps)
+
+    def ours(name: str) -> Callable[[nn.Module], SharpnessAware]:
+        return lambda model: create_optimizer(
+            name, args.base, model, total_steps=total, steps_per_epoch=args.steps, **own.get(name, {})
+        )
+
+    def bare(model: nn.Module) -> torch.optim.Optimizer:
+        return create_optimizer("erm", args.base, model).base
+
+    arms = {BARE: Arm(BARE, workload, bare, _drive_bare)}
+    for name in args.optimizers:
+        arms[name] = Arm(name, workload, ours(name), _drive_ours)
+        if args.against and name in against.METHODS:
+            arms[f"{name} ({args.against})"] = Arm(name, workload, *against.make_and_drive(name, args.base))
+    return arms
+
+
+# -- measuring -------------------------------------------------------------------------------------------------------
+
+
+def measure(arms: dict[str, Arm], args: argparse.Namespace) -> dict[str, list[float]]:
+    """Seconds of `steps` steps of each arm, turn by turn; the passes per step of each turn go to `arm.passes`."""
+    now, device = CLOCKS[args.clock], next(iter(arms.values())).workload.device
+    for arm in arms.values():
+        arm.now = now
+        for _ in range(max(2, getattr(arm.optimizer, "warm_up", 0))):
+            arm.step()
+    seconds: dict[str, list[float]] = {name: [] for name in arms}
+    for _ in range(args.repeats):
+        for name, arm in arms.items():
+            before, inside = arm.evals, arm.inside
+            wait(device)
+            start = now()
+            for _ in range(args.steps):
+                arm.step()
+            wait(device)
+            seconds[name].append(now() - start)
+            arm.outside.append(seconds[name][-1] - (arm.inside - inside))
+            arm.passes.append((arm.evals - before) / args.steps)
+    return seconds
+
+
+def extra_memory(arm: Arm, bare: int = 0) -> tuple[int, float]:
+    """Bytes of the tensors of a fresh twin of `arm` that are alive when a pass starts, the most over some steps.
+
+    Under these come the activations. Also what they are beyond `bare`, in units of the weights.
+    """
+    around = _alive()
+    twin = Arm(arm.name, arm.workload, arm.make, arm.drive)
+    most = 0
+
+    def watch() -> None:
+        nonlocal most
+        most = max(most, _alive() - around)
+
+    for step in range(getattr(twin.optimizer, "warm_up", 0) + WATCHED_STEPS):
+        twin.watch = watch if step >= 1 else None
+        twin.step()
+    weights = sum(p.numel() * p.element_size() for p in arm.model.parameters())
+    return most, (most - bare) / weights
+
+
+def _alive() -> int:
+    gc.collect()
+    # By type, not isinstance: that would wake the deprecated objects of other modules.
+    tensors = [o for o in gc.get_objects() if type(o) in (Tensor, nn.Parameter)]
+    return sum({t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in tensors}.values())
+
+
+# -- reporting -------------------------------------------------------------------------------------------------------
+
+
+def summary(name: str, arm: Arm, bare: Arm, seconds: dict[str, list[float]], bare_bytes: int) -> dict[str, Any]:
+    """The numbers of one arm; its own work is what it does outside the closure beyond what the bare base does."""
+    measured = ratios(seconds, name, BARE)
+    turns = zip(arm.outside, bare.outside, seconds[BARE], arm.passes, strict=True)
+    on_cpu = arm.workload.device.type == "cpu"  # on a GPU the closure returns before its work is done
+    return {
+        "method": name,
+        "passes_per_step": statistics.median(arm.passes),
+        "ratio": measured,
+        "overhead_percent": [100 * (r / passes - 1) for r, passes in zip(measured, arm.passes, strict=True)],
+        "own_percent": [100 * (own - its) / (all_ * passes) for own, its, all_, passes in turns] if on_cpu else None,
+        "extra_memory": extra_memory(arm, bare_bytes)[1],
+    }
+
+
+def describe(args: argparse.Namespace, workload: Workload, seconds: dict[str, list[float]]) -> dict[str, Any]:
+    """Where and how it was measured."""
+    return {
+        "model": workload.name,
+        "parameters": workload.parameters,
+        "batch_size": workload.n,
+        "base": args.base,
+        **conditions(workload.device),
+        "clock": args.clock,
+        "n": args.repeats,
+        "steps": args.steps,
+        "bare_milliseconds": 1000 * statistics.median(seconds[BARE]) / args.steps,
+    }
+
+
+def report(c: dict[str, Any], rows: list[dict[str, Any]]) -> None:
+    """A line of conditions and a Markdown table."""
+    print(
+        f"{c['model']}, {c['parameters']:,} parameters, batch {c['batch_size']}, base {c['base']}: "
+        f"{c['bare_milliseconds']:.1f} ms a step. {where(c)}; {c['clock']} clock, "
+        f"n = {c['n']} turns of {c['steps']} steps, median (least - most)"
+    )
+    header = ["method", "passes per step", "time / bare base", "overhead, %", "own work, %", "extra memory / weights"]
+    lines = [
+        [row["method"], f"{row['passes_per_step']:.2f}", spread(row["ratio"]), spread(row["overhead_percent"], "+.1f"),
+         spread(row["own_percent"], "+.1f") if row["own_percent"] else "-", f"{row['extra_memory']:.2f}"]
+        for row in rows
+    ]  # fmt: skip
+    show("Cost of a step", header, lines)

@@ -1,0 +1,78 @@
+"""The model, batch and closure on which the cost of a method is measured."""
+
+import argparse
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+import yaml
+from torch import Tensor, nn
+
+from sam_bench.config import build, compose, files
+from sam_bench.errors import UsageError, did_you_mean
+from sam_bench.store import places
+
+
+@dataclass(frozen=True)
+class Workload:
+    """A model and one batch of `n` samples for it; `losses(model, index)` are the losses of some of them (k,)."""
+
+    name: str
+    model: nn.Module
+    n: int
+    losses: Callable[[nn.Module, Tensor | None], Tensor]
+    device: torch.device
+
+    @property
+    def parameters(self) -> int:
+        """Number of weights."""
+        return sum(p.numel() for p in self.model.parameters())
+
+
+def build_workload(args: argparse.Namespace, device: torch.device) -> Workload:
+    """The model of the command line; raises UsageError for an unknown one."""
+    if args.model == "mlp":
+        model = nn.Sequential(nn.Linear(256, 512), nn.ReLU(), nn.Linear(512, 512), nn.ReLU(), nn.Linear(512, 10))
+        return _random_classes("mlp", model, torch.randn(args.batch_size, 256), lambda x: x, device)
+    config = model_config(args.model, also=["mlp"])
+    if "image" in config["accepts"]:
+        images = SimpleNamespace(num_outputs=10, inputs={"channels": 3, "size": 32})
+        model = build.build_model({"model": config}, images)
+        return _random_classes(
+            args.model, model, torch.randn(args.batch_size, 3, 32, 32), lambda x: SimpleNamespace(x=x), device
+        )
+    return _molecules(args, device)
+
+
+def model_config(name: str, also: Sequence[str] = ()) -> dict[str, Any]:
+    """The YAML of a model; raises UsageError for an unknown one, to whose neighbours `also` belong."""
+    known = {path.stem: path for folder in files.config_dirs() for path in (folder / "model").glob("*.yaml")}
+    if name not in known:
+        raise UsageError(f"There is no model {name!r}. {did_you_mean(name, [*known, *also])}")
+    return yaml.safe_load(known[name].read_text())
+
+
+def _random_classes(name: str, model: nn.Module, x: Tensor, as_batch: Callable, device: torch.device) -> Workload:
+    x, y = x.to(device), torch.randint(0, 10, (len(x),)).to(device)
+
+    def losses(model: nn.Module, index: Tensor | None) -> Tensor:
+        part, classes = (x, y) if index is None else (x[index], y[index])
+        return F.cross_entropy(model(as_batch(part)), classes, reduction="none")
+
+    return Workload(name, model.to(device), len(x), losses, device)
+
+
+def _molecules(args: argparse.Namespace, device: torch.device) -> Workload:
+    config = compose.compose_specs([f"model={args.model}", f"dataset={args.dataset}"])[0].config
+    task = build.build_task(config, places.data_dir()).to(device)
+    batch = task.collate(task.splits["train"][: args.batch_size])
+    model = build.build_model(config, task).to(device)
+
+    def losses(model: nn.Module, index: Tensor | None) -> Tensor:
+        part = batch if index is None else batch.select(index)
+        return task.loss(model(part), part, getattr(model, "penalty", None))
+
+    return Workload(args.model, model, len(batch), losses, device)

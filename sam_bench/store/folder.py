@@ -1,0 +1,208 @@
+"""One run on disk: claimed by a lease, written whole or not at all, never edited.
+
+`RESULTS/runs/<run_id>/` holds a finished run (`record.json`, `curve.csv`, `best.pt`); `<run_id>.running/` one that is
+under way or was interrupted (checkpoint, lease, heartbeat); `<run_id>.failed/` the last failed attempt. A kill at any
+moment leaves one of these whole: `record.json` is the last file written, and the folder is renamed after it.
+"""
+
+import contextlib
+import errno
+import math
+import os
+import shutil
+import threading
+import time
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+from sam_bench.errors import UsageError
+from sam_bench.store.disk import advice, atomic_write, checksum, sync_folder
+from sam_bench.store.lease import Lease, owner
+from sam_bench.store.record import REQUIRED, REQUIRED_FINISHED, SCHEMA, as_csv, as_json, damaged_files, read_record
+
+FILES = ("best.pt", "curve.csv")  # beside record.json, which holds their checksums
+HEARTBEAT_EVERY = 1.0  # seconds
+RENEW_EVERY = 10.0  # seconds
+
+
+class LeaseLost(UsageError):
+    """Another process has taken this run over, because this one was silent for too long: it must stop writing."""
+
+
+class RunDirectory:
+    """One run on disk: `claim` it, send heartbeats, then `finish`, `fail` or `release` it.
+
+    Every writing method raises UsageError when the disk is full or may not be written, and LeaseLost when another
+    process has taken the run over. `stale_after` (s) as in `lease.Lease`.
+    """
+
+    def __init__(self, results_dir: Path, run_id: str, stale_after: float | None = None):
+        runs = Path(results_dir) / "runs"
+        self.run_id = run_id
+        self.final = runs / run_id
+        self.working = runs / f"{run_id}.running"
+        self.failed = runs / f"{run_id}.failed"
+        self.lease = Lease(self.working, stale_after)
+        self._last_heartbeat = -math.inf
+        self._made: list[Path] = []  # folders that were made for the claim, gone with it if it comes to nothing
+
+    @property
+    def finished(self) -> bool:
+        """Whether the run has its final record."""
+        return self.final.exists()
+
+    def claim(self) -> bool:
+        """Take the run, to start or resume it in `working`; False when it is finished or somebody else works on it."""
+        with advice(self.working):
+            self._made = [path for path in list(self.working.parents)[:2] if not path.exists()]
+            while not self.finished:
+                self.working.parent.mkdir(parents=True, exist_ok=True)
+                with contextlib.suppress(FileExistsError, FileNotFoundError):
+                    os.mkdir(self.working)
+                try:
+                    taken = self.lease.acquire()
+                except FileNotFoundError:  # its owner finished and renamed the folder under our hands
+                    taken = False
+                if self.finished:  # it became final meanwhile, so this folder holds nothing but leases
+                    self._give_back()
+                elif not taken:
+                    return False
+                elif not self._complete_interrupted_end():
+                    self._tidy()
+                    return True
+            return False
+
+    @contextlib.contextmanager
+    def alive(self) -> Iterator[None]:
+        """Renew the lease from a thread meanwhile: set-up and evaluation last, and send no heartbeats."""
+        ended = threading.Event()
+
+        def renew() -> None:
+            while not ended.wait(min(RENEW_EVERY, self.lease.stale_after / 4)):
+                with contextlib.suppress(OSError):
+                    self.lease.renew()
+
+        thread = threading.Thread(target=renew, daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            ended.set()
+            thread.join()
+
+    def heartbeat(self, info: Mapping) -> None:
+        """Say that the run is alive and how far it is (step, steps, epoch, metric); at most once a second."""
+        now = time.monotonic()
+        if now - self._last_heartbeat < HEARTBEAT_EVERY:
+            return
+        self._check_lease()
+        self._last_heartbeat = now
+        with contextlib.suppress(UsageError):  # a full disk stops the run at its next checkpoint, not here
+            atomic_write(self.working / "heartbeat.json", as_json({**info, "time": time.time()}), sync=False)
+
+    def release(self) -> None:
+        """Give the run back unfinished: the next claim resumes it from what lies in `working`, if anything does."""
+        with advice(self.working):
+            self._give_back()
+
+    def finish(self, record: Mapping, curve_rows: Sequence[Mapping]) -> Path:
+        """Write the record and its curve (one row per epoch) and make the run final; returns its folder."""
+        self._check_lease()
+        record = self._complete(record, "finished")
+        missing = [key for key in (*REQUIRED, *REQUIRED_FINISHED) if key not in record]
+        if missing:
+            raise ValueError(f"a finished record needs {', '.join(missing)}")
+        self._write(record, curve_rows)
+        self._settle(self.final)
+        return self.final
+
+    def fail(self, error: Mapping, record: Mapping, curve_rows: Sequence[Mapping] = ()) -> Path:
+        """Write why the run failed (type, message, traceback, step); replaces an earlier failed attempt."""
+        self._check_lease()
+        self._write(self._complete({**record, "error": dict(error)}, "failed"), curve_rows)
+        self._settle(self.failed)
+        return self.failed
+
+    def _write(self, record: Mapping, curve_rows: Sequence[Mapping]) -> None:
+        """The record last: with it, and with the files whose checksums it holds, the run is complete."""
+        if curve_rows or record["status"] == "finished":
+            atomic_write(self.working / "curve.csv", as_csv(curve_rows))
+        files = {name: checksum(path) for name in FILES if (path := self.working / name).exists()}
+        atomic_write(self.working / "record.json", as_json({**record, "files": files}))
+
+    def _complete(self, record: Mapping, status: str) -> dict:
+        return {"schema": SCHEMA, "run_id": self.run_id, **record, "status": status}
+
+    def _check_lease(self) -> None:
+        if not self.lease.held():
+            raise LeaseLost(
+                f"{self.run_id} is no longer this process's: {owner(self.working)} has taken it over. "
+                "Nothing was written; let the other one finish."
+            )
+
+    def _settle(self, target: Path) -> None:
+        """Clear away what only a running run needs and rename the folder; the lease goes last, with it."""
+        with advice(target):
+            for path in self.working.iterdir():
+                if path.name.startswith(("checkpoint", "heartbeat", ".")) and not path.name.startswith(".lease"):
+                    _discard(path)
+            if target == self.failed and target.exists():
+                target.rename(target.with_name(f".{target.name}.{uuid.uuid4().hex}"))
+            try:
+                self.working.rename(target)
+            except OSError as error:
+                if error.errno in (errno.ENOTEMPTY, errno.EEXIST):
+                    hint = "is never overwritten. Move it away to repeat the run."
+                    raise UsageError(f"{target} exists already and {hint}") from None
+                raise
+            for path in target.glob("*lease.*"):
+                path.unlink(missing_ok=True)
+            sync_folder(target.parent)
+            for previous in target.parent.glob(f".{target.name}.*"):
+                shutil.rmtree(previous, ignore_errors=True)
+        self.lease.number = None
+
+    def _complete_interrupted_end(self) -> bool:
+        """If a record was written but its owner died before the rename, rename now. Needs the lease."""
+        try:
+            record = read_record(self.working)
+        except UsageError:
+            record = None
+        if record is None or damaged_files(self.working, record):
+            (self.working / "record.json").unlink(missing_ok=True)
+            return False
+        self._settle(self.final if record["status"] == "finished" else self.failed)
+        return True
+
+    def _give_back(self) -> None:
+        if self.lease.held() and self._is_empty():
+            self._remove_working()
+        else:
+            self.lease.release()
+
+    def _is_empty(self) -> bool:
+        return all("lease." in path.name or path.name == "heartbeat.json" for path in self.working.iterdir())
+
+    def _remove_working(self) -> None:
+        """Needs the lease. Renamed first: whoever claims meanwhile sees its folder gone, and starts over."""
+        waste = self.working.with_name(f".{self.working.name}.{uuid.uuid4().hex}")
+        self.working.rename(waste)
+        self.lease.number = None
+        shutil.rmtree(waste, ignore_errors=True)
+        with contextlib.suppress(OSError):  # not empty
+            for path in self._made:
+                path.rmdir()
+
+    def _tidy(self) -> None:
+        """Drop the drafts that a killed owner left; they would fill the disk."""
+        for path in self.working.iterdir():
+            if path.name.endswith(".tmp") or (path.name.startswith(".") and not path.name.startswith(".lease")):
+                _discard(path)
+
+
+def _discard(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)

@@ -1,0 +1,42 @@
+"""The name of a run: its labels, and a hash of the part of its configuration that decides the result."""
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+
+# What may differ between two runs that are the same run: where it ran and how it was watched, not what was computed.
+WHERE = {"paths", "data_dir", "results_dir", "device", "devices", "jobs", "hydra", "launcher"}
+WATCHED = {"logger", "experiment"}
+UNIMPORTANT_WITHIN = {"train": re.compile("checkpoint_.*"), "dataset": re.compile("urls?|licence|unpacked|path")}
+# Keys that came later: at this value a run is the one from before there was the key.
+LATER = {"compile": False}
+
+
+def run_id(labels: Mapping, config: Mapping) -> str:
+    """Name of a run: its labels and 8 hex digits of the hash of the configuration that matters."""
+    names = [re.sub(r"[^A-Za-z0-9_.+]", "_", str(labels[key])) for key in ("dataset", "model", "base", "optimizer")]
+    digest = hashlib.sha256(json.dumps(important(config), sort_keys=True).encode()).hexdigest()
+    return "-".join([*names, f"seed{labels['seed']}", digest[:8]])
+
+
+def important(config: Mapping) -> dict:
+    """The part of a configuration that decides the result, in plain values; 1.0 and 1 are the same value."""
+    return {
+        str(key): _plain(value, UNIMPORTANT_WITHIN.get(key))
+        for key, value in config.items()
+        if key not in WHERE | WATCHED and not (key in LATER and value == LATER[key])
+    }
+
+
+def _plain(value, left_out: re.Pattern | None):
+    if value is None or isinstance(value, (str, int)):
+        return value
+    if isinstance(value, float):
+        return int(value) if value.is_integer() else value
+    if isinstance(value, (dict, Mapping)):
+        kept = {str(key): item for key, item in value.items() if not (left_out and left_out.fullmatch(str(key)))}
+        return {key: _plain(item, left_out) for key, item in kept.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item, left_out) for item in value]
+    return str(value)

@@ -1,0 +1,105 @@
+"""Cells as actors of a Ray cluster: the engine behind `sam-bench sweep NAME --launcher ray` (extra [ray]).
+
+The results folder must be seen by all nodes. An actor lives as long as its cell; Ray decides where it finds room.
+"""
+
+import contextlib
+import socket
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from sam_bench.api import Outcome, RunSpec
+from sam_bench.errors import UsageError
+
+try:
+    import ray
+except ImportError as missing:
+    raise UsageError("the launcher ray needs Ray: pip install 'sam-bench[ray]'.") from missing
+
+
+class Worker:
+    """One cell on a node: `make` works, `stop` comes in through a thread of its own."""
+
+    def __init__(self) -> None:
+        self._stop = threading.Event()
+
+    def make(self, cell: RunSpec, results: Path) -> tuple[Outcome, str]:
+        """How it ended and a message."""
+        from sam_bench.sweeps.worker import outcome_of
+
+        return outcome_of(cell, results, self._stop.is_set)
+
+    def stop(self) -> None:
+        """Let `make` write a checkpoint and end."""
+        self._stop.set()
+
+
+class RayJob:
+    """One actor."""
+
+    def __init__(self, cell: RunSpec, actor: Any, results: Path):
+        self.cell, self.started = cell, time.monotonic()
+        self._actor = actor
+        self._answer = actor.make.remote(cell, results)
+
+    def poll(self) -> tuple[Outcome, str] | None:
+        """None while it waits for room or works; then its own answer, or `killed`."""
+        if not ray.wait([self._answer], timeout=0)[0]:
+            return None
+        try:
+            return ray.get(self._answer)
+        except ray.exceptions.RayTaskError as error:  # Ray's own trouble on the node: importing, unpickling
+            return Outcome.FAILED, str(error).strip().splitlines()[-1]
+        except ray.exceptions.RayError as error:
+            return Outcome.KILLED, f"its Ray actor is gone: {str(error).strip().splitlines()[0]}"
+        finally:
+            self.kill()
+
+    def stop(self) -> None:
+        """Ask it to write a checkpoint and end."""
+        self._actor.stop.remote()
+
+    def kill(self) -> None:
+        """End it now."""
+        with contextlib.suppress(ray.exceptions.RayError, ValueError):
+            ray.kill(self._actor)
+
+
+class RayEngine:
+    """Runs each cell in an actor with the resources of configs/launcher/ray.yaml.
+
+    Raises UsageError where no cluster answers at `address`, and when no node of it could ever hold a cell.
+    """
+
+    def __init__(self, results: Path, jobs: int | None = None, *, address: str = "auto", cpus: float = 1,
+                 gpus: float = 0, parallel: int = 100):  # fmt: skip
+        self.results, self.capacity = results.resolve(), jobs or parallel
+        try:
+            _knock(address)
+            ray.init(address=address, log_to_driver=False, logging_level="ERROR")
+        except (ConnectionError, ValueError, RuntimeError) as error:
+            raise UsageError(
+                f"no Ray cluster at launcher.address={address}: start one with `ray start --head`."
+            ) from error
+        nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+        if not any(node.get("CPU", 0) >= cpus and node.get("GPU", 0) >= gpus for node in nodes):
+            raise UsageError(f"no node of the Ray cluster has launcher.cpus={cpus} and launcher.gpus={gpus}.")
+        threads = {"OMP_NUM_THREADS": str(max(1, int(cpus))), "OMP_WAIT_POLICY": "PASSIVE"}
+        self._worker = ray.remote(Worker).options(
+            num_cpus=cpus, num_gpus=gpus, max_restarts=0, max_concurrency=2, runtime_env={"env_vars": threads}
+        )
+
+    def start(self, cells: Sequence[RunSpec]) -> Iterator[RayJob]:
+        """Set cells to work, each in a new actor."""
+        for cell in cells:
+            yield RayJob(cell, self._worker.remote(), self.results)
+
+
+def _knock(address: str) -> None:
+    """Raise OSError when nobody listens at host:port: Ray itself would try for minutes."""
+    host, separator, port = address.removeprefix("ray://").rpartition(":")
+    if separator and port.isdigit():
+        socket.create_connection((host, int(port)), timeout=10).close()

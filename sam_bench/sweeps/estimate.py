@@ -1,0 +1,83 @@
+"""How long unfinished runs will take, judged by the records of finished ones."""
+
+import heapq
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from sam_bench.errors import UsageError
+from sam_bench.store.record import read_record
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Seconds that a run will take (None: unknown), the number of records that say so, and which they are."""
+
+    seconds: float | None
+    records: int = 0
+    source: str = ""
+
+
+def duration(seconds: float) -> str:
+    """Seconds as h:mm:ss or m:ss."""
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"
+
+
+class Durations:
+    """Durations of the finished runs in a results folder, read once per data set and model."""
+
+    def __init__(self, results: Path):
+        self.runs = Path(results) / "runs"
+        self._read: dict[tuple[str, str], list[Mapping]] = {}
+
+    def estimate(self, labels: Mapping, config: Mapping) -> Estimate:
+        """The median of runs of the same data set, model and method, else of any method; scaled to the epochs."""
+        records = self._records(labels["dataset"], labels["model"])
+        alike = [r for r in records if r["config"]["train"].get("max_steps") == config["train"].get("max_steps")]
+        own = [r for r in alike if all(r["labels"][key] == labels[key] for key in ("optimizer", "base"))]
+        found = own or alike
+        if not found:
+            return Estimate(None)
+        seconds = statistics.median(_seconds(record, config) for record in found)
+        return Estimate(seconds, len(found), "" if own else " of other methods")
+
+    def _records(self, dataset: str, model: str) -> list[Mapping]:
+        key = dataset, model
+        if key not in self._read:
+            self._read[key] = [
+                record
+                for record in _readable(sorted(self.runs.glob(f"{dataset}-{model}-*[0-9a-f]")))
+                if (record["labels"]["dataset"], record["labels"]["model"]) == key and "train" in record["config"]
+            ]
+        return self._read[key]
+
+
+def _readable(folders: Iterable[Path]) -> Iterable[Mapping]:
+    for folder in folders:
+        try:
+            record = read_record(folder)
+        except UsageError:
+            continue
+        if record["status"] == "finished":
+            yield record
+
+
+def _seconds(record: Mapping, config: Mapping) -> float:
+    """Duration of a run, its training and evaluation stretched to other epochs (or seconds, under that budget)."""
+    ours, theirs = config["train"], record["config"]["train"]
+    unit = "seconds" if ours.get("budget") == theirs.get("budget") == "seconds" else "epochs"
+    wanted, had = ours.get(unit), theirs.get(unit)
+    factor = wanted / had if wanted and had and ours.get("max_steps") is None else 1.0
+    work = record["train_seconds"] + record.get("eval_seconds", 0.0)
+    return factor * work + record.get("setup_seconds", 0.0)
+
+
+def wall_time(seconds: Sequence[float], jobs: int) -> float:
+    """Seconds until the last of these runs ends, `jobs` at once, in this order."""
+    ends = [0.0] * max(1, jobs)
+    for duration in seconds:
+        heapq.heappush(ends, heapq.heappop(ends) + duration)
+    return max(ends)

@@ -1,0 +1,158 @@
+"""A whole experiment: its unfinished cells, several at a time, shared with every other sweep on the same records.
+
+A `Sweep` decides which cell is made next and what its end means; an `Engine` makes it, on this machine or elsewhere
+(`sam_bench.api` says what an engine and its jobs must offer). A killed cell is taken up again, at most `retries` times;
+a busy one is waited for. An engine never decides whether a cell runs twice: the lease does.
+
+What runs at the other end is `training.life.execute`, which takes the lease, resumes from a checkpoint and writes the
+record; `sweeps.worker.outcome_of` turns its end into an `Outcome` and a message.
+"""
+
+import json
+import random
+import signal
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from sam_bench.api import Engine, Job, Outcome, RunSpec
+from sam_bench.store import lease
+from sam_bench.store.folder import RunDirectory
+from sam_bench.store.index import first_line
+from sam_bench.sweeps.outcomes import Tally
+
+POLL_SECONDS = 0.1
+LOOK_AGAIN = 1.0  # seconds between two looks at a cell that another sweep works on
+
+
+def pending(cells: Sequence[RunSpec], results: Path, *, retry_failed: bool) -> list[RunSpec]:
+    """The cells without a record; those that failed only if they are to be tried again."""
+    directories = [(cell, RunDirectory(results, cell.run_id)) for cell in cells]
+    return [c for c, d in directories if not d.final.exists() and (retry_failed or not d.failed.exists())]
+
+
+def heartbeat(cell: RunSpec, results: Path) -> dict:
+    """The last sign of life of a running cell (step, steps, share, metric, value); empty if there is none yet."""
+    try:
+        return json.loads((RunDirectory(results, cell.run_id).working / "heartbeat.json").read_bytes())
+    except (OSError, ValueError):
+        return {}
+
+
+class Sweep:
+    """Makes cells on an engine; `show` is called with this object whenever something may have changed.
+
+    A cell that another sweep works on is put back and waited for: so that all of them end with all records.
+    `retries` is how often a cell is taken up again whose job was killed.
+    """
+
+    def __init__(self, cells: Sequence[RunSpec], results: Path, engine: Engine, *, retries: int,
+                 show: Callable[["Sweep"], None]):  # fmt: skip
+        self.waiting, self.results, self.engine, self.show = list(cells), results, engine, show
+        self.running: list[Job] = []
+        self.tally = Tally()
+        self.retries = retries
+        self.attempts: dict[str, int] = {}
+        self.interrupts = 0
+        self._told: set[Job] = set()
+        self._not_before: dict[str, float] = {}
+        self._failed_before = {cell.run_id: self._failure(cell) for cell in cells}
+
+    def run(self) -> Tally:
+        """Make all cells; Ctrl-C or SIGTERM once lets the jobs write a checkpoint and stop, twice ends them now."""
+        before = {number: signal.signal(number, self._interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            while self.running or (self.waiting and not self.interrupts):
+                self._start()
+                self._stop()
+                self._collect()
+                self.show(self)
+                time.sleep(POLL_SECONDS)
+        except KeyboardInterrupt:  # the second one
+            for job in self.running:
+                self.tally.settle(job.cell.run_id, Outcome.STOPPED, "")
+        finally:
+            for job in self.running:
+                job.kill()
+            for number, handler in before.items():
+                signal.signal(number, handler)
+        return self.tally
+
+    def _interrupt(self, *_: Any) -> None:
+        self.interrupts += 1
+        if self.interrupts == 2:
+            raise KeyboardInterrupt
+
+    def _stop(self) -> None:
+        """Tell the jobs of an interrupted sweep, also one that was just being started when the signal came."""
+        for job in self.running if self.interrupts else ():
+            if job not in self._told:
+                self._told.add(job)
+                job.stop()
+
+    def _start(self) -> None:
+        if self.interrupts:
+            return
+        for job in self.engine.start(self._next(self.engine.capacity - len(self.running))):
+            self.running.append(job)  # one by one: an interrupt between two finds those that were started
+
+    def _next(self, room: int) -> list[RunSpec]:
+        """The first `room` waiting cells that nobody works on; those that another sweep has settled are counted."""
+        now, chosen = time.monotonic(), []
+        for cell in list(self.waiting) if room > 0 else ():
+            if len(chosen) == room:
+                break
+            if self._not_before.get(cell.run_id, 0.0) > now:
+                continue
+            directory = RunDirectory(self.results, cell.run_id)
+            if directory.finished:
+                self._settle(cell, Outcome.FINISHED, "")
+            elif self._failure(cell) != self._failed_before[cell.run_id]:
+                self._settle(cell, Outcome.FAILED, first_line(directory.failed))
+            elif lease.state(directory.working) == "live":
+                self._look_again(cell)
+            else:
+                self.waiting.remove(cell)
+                chosen.append(cell)
+        return chosen
+
+    def _settle(self, cell: RunSpec, outcome: Outcome, message: str) -> None:
+        if cell in self.waiting:
+            self.waiting.remove(cell)
+        self.tally.settle(cell.run_id, outcome, message)
+
+    def _look_again(self, cell: RunSpec) -> None:
+        """Later, and not in step with the other sweeps."""
+        self._not_before[cell.run_id] = time.monotonic() + LOOK_AGAIN * random.uniform(0.5, 1.5)
+
+    def _failure(self, cell: RunSpec) -> tuple | None:
+        """Which failed attempt lies there; None if there is none."""
+        try:
+            found = (RunDirectory(self.results, cell.run_id).failed / "record.json").stat()
+        except OSError:
+            return None
+        return found.st_ino, found.st_mtime_ns
+
+    def _collect(self) -> None:
+        for job in list(self.running):
+            ended = job.poll()
+            if ended is None:
+                continue
+            self.running.remove(job)
+            outcome, message = ended
+            if outcome in (Outcome.BUSY, Outcome.KILLED, Outcome.STOPPED) and not self.interrupts:
+                self._again(job.cell, outcome, message)
+            else:
+                self._settle(job.cell, outcome, message)
+
+    def _again(self, cell: RunSpec, outcome: Outcome, message: str) -> None:
+        """A cell that another sweep has is waited for; one whose job was ended by somebody did not fail."""
+        if outcome is Outcome.BUSY:
+            self._look_again(cell)
+        else:
+            self.attempts[cell.run_id] = self.attempts.get(cell.run_id, 0) + 1
+            if self.attempts[cell.run_id] > self.retries:
+                return self._settle(cell, Outcome.FAILED, f"{message}; gave up after {self.retries} retries")
+        self.waiting.insert(0, cell)
+        return None

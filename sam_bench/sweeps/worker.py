@@ -1,0 +1,86 @@
+"""What a sweep runs in a process of its own: one cell, its output in a log file."""
+
+import contextlib
+import os
+import select
+import signal
+import sys
+import traceback
+from collections.abc import Callable
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+# Imported here so that a fork server that has loaded this module starts a worker in milliseconds. The first is what
+# torch.use_deterministic_algorithms imports when a run calls it: three seconds.
+import torch._inductor.config  # noqa: F401
+
+from sam_bench.api import Outcome, RunSpec
+from sam_bench.errors import UsageError
+from sam_bench.store.disk import advice
+from sam_bench.store.folder import LeaseLost
+from sam_bench.training.life import Busy, Stopped, execute
+
+MESSAGE_LENGTH = 8000  # characters: less than a pipe holds, for nobody reads before the worker has ended
+
+
+def stop_signal(*signals: int) -> Callable[[], bool]:
+    """A function that says whether one of `signals` has come, or the parent process is gone."""
+    parent, received = os.getppid(), []
+    for number in signals:
+        signal.signal(number, lambda *_: received.append(True))
+    return lambda: bool(received) or os.getppid() != parent
+
+
+def work(cell: RunSpec, results: Path, log: Path, gpu: str | None, messages: Connection) -> None:
+    """Make one cell and leave with the exit status of its outcome; a message says why where it did not finish."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the driver hears Ctrl-C and decides
+    stop = stop_signal(signal.SIGTERM, signal.SIGUSR1)
+    if gpu is not None:
+        os.environ["CUDA_VISIBLE_DEVICES"] = gpu
+    try:
+        _redirect(log)
+        outcome, message = outcome_of(cell, results, lambda: stop() or _unheard(messages))
+    except UsageError as error:
+        outcome, message = Outcome.REFUSED, str(error)
+    with contextlib.suppress(OSError):  # the driver may be gone
+        messages.send(message[:MESSAGE_LENGTH])
+    try:
+        if message:
+            print(message, file=sys.stderr)
+        sys.stdout.flush()
+    except OSError:  # a full disk must not change the exit status
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        os.dup2(1, 2)
+    sys.exit(outcome.exit_status)
+
+
+def _unheard(messages: Connection) -> bool:
+    """Whether the driver is gone; one that was interrupted while it started us does not know of us."""
+    watch = select.poll()
+    watch.register(messages.fileno(), 0)
+    return bool(watch.poll(0))
+
+
+def _redirect(log: Path) -> None:
+    """What is printed goes to a file."""
+    with advice(log):
+        log.parent.mkdir(parents=True, exist_ok=True)
+        os.dup2(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644), 1)
+    os.dup2(1, 2)
+
+
+def outcome_of(cell: RunSpec, results: Path, stop: Callable[[], bool]) -> tuple[Outcome, str]:
+    """Make one cell; how it ended, and a message."""
+    try:
+        execute(cell, results, stop=stop)
+    except (Busy, LeaseLost) as error:
+        return Outcome.BUSY, str(error)
+    except UsageError as error:
+        return Outcome.REFUSED, str(error)
+    except Stopped:
+        return Outcome.STOPPED, "stopped with a checkpoint"
+    except Exception as error:  # recorded by execute, or it could not even start: the sweep goes on
+        with contextlib.suppress(OSError):
+            traceback.print_exc()
+        return Outcome.FAILED, f"{type(error).__name__}: {error}"
+    return Outcome.FINISHED, ""

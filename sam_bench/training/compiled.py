@@ -1,0 +1,119 @@
+"""torch.compile around the training passes of a run, and around nothing else.
+
+Weights, checkpoints, evaluation and measurements stay those of the plain model; only its calls in training differ.
+"""
+
+import importlib.util
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import nn
+
+from sam_bench.config.rules import no_cpp_compiler
+from sam_bench.errors import UsageError
+from sam_bench.optim.oracle import rng_of, rng_state
+from sam_bench.optim.running_stats import RunningStats
+from sam_bench.training import processes
+
+TRITON_NEEDS = (7, 0)  # compute capability
+ALIKE = 0.1  # relative: rounding makes gradients of bf16 differ by some per cent
+COMPILERS = ("torch._dynamo", "torch._inductor", "torch._functorch", "triton")
+
+
+def obstacle(device: torch.device) -> str:
+    """Why torch cannot compile for `device` here, "" where nothing speaks against it. Takes no time."""
+    if device.type != "cuda":
+        return no_cpp_compiler()
+    if importlib.util.find_spec("triton") is None:
+        return "Triton is not installed, which writes the code for a GPU"
+    if torch.cuda.get_device_capability(device) < TRITON_NEEDS:
+        return "this GPU is too old for Triton, which writes the code (compute capability below 7.0)"
+    if not any(shutil.which(name) for name in (os.environ.get("CC", "gcc"), "gcc", "clang")):
+        return "there is no C compiler, which Triton needs (gcc; the variable CC may name another)"
+    return ""
+
+
+class Compiled(nn.Module):
+    """`model`, compiled for batches of `size` samples; any other number goes through `model` itself.
+
+    Each further size would be compiled again, for minutes, and torch gives up after a few. A size left open is no way
+    out: torch then leaves out the memory layout that convolutions run fastest in, and a resumed run could meet other
+    code than the one it was begun with. So code depends on the size alone. Dropout draws what it draws without, and
+    bf16 is rounded where the model rounds it: torch leaves that out else, and the gradient of `amax` became NaN.
+    """
+
+    def __init__(self, model: nn.Module, size: int, *, deterministic: bool):
+        super().__init__()
+        self.model, self.size = model, size
+        torch.compiler.reset()  # several runs in one process: each starts afresh
+        options = {"fallback_random": True, "emulate_precision_casts": True, "deterministic": deterministic}
+        self._compiled = (torch.compile(model, dynamic=False, options=options),)  # a tuple: no second submodule
+
+    @contextmanager
+    def plain(self) -> Iterator[None]:
+        """Within it nothing is compiled."""
+        size, self.size = self.size, None
+        try:
+            yield
+        finally:
+            self.size = size
+
+    def forward(self, batch: Any) -> torch.Tensor:
+        return (self._compiled[0] if len(batch) == self.size else self.model)(batch)
+
+
+def full_size(samples: int, batch_size: int) -> int:
+    """How many samples of a full batch are this rank's."""
+    return len(range(processes.rank(), min(samples, batch_size), processes.count()))
+
+
+def warm_up(trainer) -> None:
+    """Compile what the training passes of `trainer` call, on its set-up clock; nothing that it keeps is changed.
+
+    Raises UsageError where the compiled gradient is not that of the plain model.
+    """
+    task, index = trainer.task, trainer.train_index[: trainer.options.batch_size]
+    statistics, device = RunningStats(trainer.model), trainer.device
+    before = statistics.copy()
+    trainer.model.train()
+    with trainer.clock.running("setup"), rng_of(rng_state(device), device):
+        whole = task.collate(index, train=True, generator=torch.Generator(device).manual_seed(0))
+        part, _, weight = processes.part(task, whole, index)
+        closure = trainer.closure_of(part, weight)
+        with getattr(trainer.parallel, "module", trainer.parallel).plain():
+            plain = _length(trainer.optimizer, closure)
+        compiled = _length(trainer.optimizer, closure)
+        if trainer.optimizer.chooses_samples:  # some do it by a forward pass alone, which is code of its own
+            with torch.no_grad():
+                closure(backward=False)
+    statistics.put_back(before)
+    trainer.optimizer.zero_grad()
+    if not abs(compiled - plain) <= ALIKE * plain:  # so that a NaN is caught, too
+        raise UsageError(
+            f"torch.compile computes another gradient for this model: its length is {compiled:.4g}, not {plain:.4g}. "
+            "Run with compile=false."
+        )
+
+
+def _length(optimizer, closure: Callable) -> float:
+    """Length of the gradient of one pass; random generators stay."""
+    device = optimizer.params[0].device
+    optimizer.zero_grad()
+    with rng_of(rng_state(device), device):
+        closure()
+    return torch.stack([p.grad.norm() for p in optimizer.params if p.grad is not None]).norm().item()
+
+
+def advice(error: BaseException) -> UsageError | None:
+    """What to do about an error of torch's compiler; None for any other error."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if type(cause).__module__.startswith(COMPILERS):
+            first = " ".join(str(error).split("\n\n")[0].split()) or type(error).__name__
+            return UsageError(f"torch.compile failed: {first}\nRun it without: compile=false (--traceback says more).")
+        cause = cause.__cause__ or cause.__context__
+    return None

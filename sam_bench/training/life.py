@@ -1,0 +1,253 @@
+"""The life of one run: build, claim, resume, train, test once, record."""
+
+import contextlib
+import datetime
+import io
+import sys
+import traceback
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+
+import torch
+
+from sam_bench import metrics
+from sam_bench.api import RunSpec
+from sam_bench.config.build import build_logger, build_model, build_optimizer, build_schedule, build_task
+from sam_bench.errors import UsageError
+from sam_bench.loggers.none import NoLogger
+from sam_bench.store import places
+from sam_bench.store.disk import atomic_write
+from sam_bench.store.folder import RunDirectory
+from sam_bench.store.record import read_record
+from sam_bench.training import checkpoint, compiled, precision, processes, provenance, seeding
+from sam_bench.training.loop import Stopped, Trainer
+from sam_bench.training.options import Options, steps_per_epoch
+from sam_bench.training.precision import Arithmetic
+
+
+class Busy(UsageError):
+    """Another process is at work on this run."""
+
+
+def pick_device(name: str) -> torch.device:
+    """The device that `auto`, `cpu` or `cuda[:n]` means here; raises UsageError when there is none such."""
+    name = processes.device_of(name)
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    device = torch.device(name)
+    if device.type == "cuda" and not (torch.cuda.is_available() and (device.index or 0) < torch.cuda.device_count()):
+        raise UsageError(f"device={name}: torch {torch.__version__} sees no such GPU. Try device=cpu or device=auto.")
+    return device
+
+
+def _now() -> str:
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+
+
+def build(cell: RunSpec, device: torch.device) -> tuple:
+    """Task and model of a cell, built in an order that depends on the seed alone."""
+    config = cell.config
+    seeding.seed_everything(config["seed"], deterministic=config["deterministic"])
+    task = processes.first_before_others(lambda: build_task(config, places.data_dir())).to(device)
+    # Featurising may have drawn random numbers or come from a cache: the model starts from the seed again.
+    seeding.seed_everything(config["seed"], deterministic=config["deterministic"])
+    return task, build_model(config, task).to(device)
+
+
+def build_trainer(cell: RunSpec, device: torch.device, how: Arithmetic, kind: type[Trainer] = Trainer) -> Trainer:
+    """Task, model, method and loop of a cell, which computes as `how` says; what is to be compiled is compiled."""
+    config = cell.config
+    task, model = build(cell, device)
+    options, samples = Options(**config["train"]), len(task.splits["train"])
+    size = compiled.full_size(samples, options.batch_size)
+    compiler = partial(compiled.Compiled, size=size, deterministic=config["deterministic"])
+    parallel, notes = processes.parallel(model, config["seed"], compiler if how.compiled else None)
+    per_epoch = steps_per_epoch(samples, options.batch_size, options.drop_last)
+    factor = 2 if options.budget == "grad_evals" else 1
+    scaler = torch.amp.GradScaler(device.type) if how.precision == "fp16" else None
+    optimizer = build_optimizer(
+        config, parallel, total_steps=factor * per_epoch * options.epochs, steps_per_epoch=per_epoch,
+        clip_norm=options.clip_norm, scaler=scaler,
+    )  # fmt: skip
+    if processes.count() > 1 and optimizer.chooses_samples:
+        raise UsageError(f"{type(optimizer).__name__} chooses among the samples of a batch: run it in one process.")
+    trainer = kind(task, model, optimizer, build_schedule(config), options, seed=config["seed"],
+                   precision=how.precision, scaler=scaler, device=device, parallel=parallel)  # fmt: skip
+    trainer.notes.extend(notes)
+    if how.compiled:
+        compiled.warm_up(trainer)
+    return trainer
+
+
+def _head(cell: RunSpec, device: torch.device, how: Arithmetic) -> dict:
+    """What a record says before anything is built."""
+    return {
+        "run_id": cell.run_id,
+        "experiment": cell.experiment,
+        "labels": dict(cell.labels),
+        "config": dict(cell.config),
+        "overrides": list(cell.overrides),
+        "short": cell.config["train"]["max_steps"] is not None,
+        "provenance": {
+            **provenance.code(),
+            "versions": provenance.versions(),
+            "hardware": provenance.hardware(device),
+            **asdict(how),
+            "started": _now(),
+        },
+    }
+
+
+def _built(trainer: Trainer) -> dict:
+    """What a record says of the model and the data."""
+    task = trainer.task
+    return {
+        "metric": {"name": task.metric, "higher_is_better": metrics.HIGHER_IS_BETTER[task.metric]},
+        "parameters": sum(p.numel() for p in trainer.model.parameters()),
+        "data": {
+            "sha256": task.data_sha256,
+            "split_sha256": task.split_sha256,
+            "verified": task.verified,
+            "notes": list(task.notes),
+            "sizes": {name: len(index) for name, index in task.splits.items()},
+        },
+    }
+
+
+def _spent(trainer: Trainer) -> dict:
+    """What the run cost so far."""
+    memory, clock = trainer.optimizer.memory, trainer.clock
+    return {
+        "best_epoch": trainer.best["epoch"],
+        "epochs": trainer.epoch,
+        "steps": trainer.step,
+        "samples": trainer.samples,
+        "grad_evals": memory["grad_evals"],
+        "grad_evals_per_step": memory["grad_evals"] / max(1, trainer.step),
+        "sam_fraction": trainer.optimizer.sam_fraction,
+        "skipped_steps": memory["skipped"],
+        **{f"{purpose}_seconds": round(seconds, 4) for purpose, seconds in clock.seconds.items()},
+        "throughput": clock.throughput,
+        "peak_memory_bytes": provenance.peak_memory_bytes(trainer.device),
+    }
+
+
+def _train(directory: RunDirectory, head: dict, trainer: Trainer, state: Mapping, logger, report: Callable,
+           stop: Callable) -> None:  # fmt: skip
+    """Train from the checkpoint `state`, or from the start, with checkpoints and heartbeats; rank 0 writes them."""
+    first = processes.rank() == 0
+    started = state.get("started", head["provenance"]["started"])
+    head["provenance"] |= {"started": started, "resumed": state.get("resumed", -1) + 1}
+
+    def save(training: dict) -> None:
+        if not first:
+            return
+        made = head["provenance"]
+        extra = {"started": made["started"], "resumed": made["resumed"]}
+        extra["arithmetic"] = {"precision": made["precision"], "compiled": made["compiled"]}
+        checkpoint.save(directory.working, {"run_id": directory.run_id, **extra, "training": training})
+
+    def tell(info: dict) -> None:
+        if first:
+            directory.heartbeat(info)
+            report(info)
+
+    if state:
+        trainer.load_state_dict(state["training"])
+    logger.start(head)
+    trainer.fit(save=save, report=tell, stop=stop, log=logger.log)
+
+
+def _finish(directory: RunDirectory, head: dict, trainer: Trainer) -> dict:
+    """Read the test split, once, with the weights of the best epoch, and write the record."""
+    with trainer.clock.running("eval"):
+        test, notes = trainer.evaluate("test")
+    head["data"]["notes"] += [note for note in (*trainer.notes, *notes) if note not in head["data"]["notes"]]
+    best = trainer.curve[trainer.best["epoch"] - 1]
+    scores = {**trainer.best["metrics"], **test, "train/loss": best["train/loss"]}
+    head["provenance"]["finished"] = _now()
+
+    def write() -> dict:
+        weights = io.BytesIO()
+        torch.save(trainer.best["model"], weights)
+        atomic_write(directory.working / "best.pt", weights.getbuffer())
+        directory.finish({**head, "metrics": scores, **_spent(trainer)}, trainer.curve)
+        return read_record(directory.final)
+
+    return processes.from_first(write)
+
+
+def _fail(directory: RunDirectory, head: dict, trainer: Trainer | None, error: Exception) -> None:
+    described = {
+        "type": type(error).__name__,
+        "message": str(error),
+        "traceback": "".join(traceback.format_exception(error)),
+        "step": getattr(error, "step", trainer.step if trainer else 0),
+    }
+    head["provenance"]["finished"] = _now()
+    spent, curve = (_spent(trainer), trainer.curve) if trainer else ({}, ())
+    directory.fail(described, {**head, "metrics": {}, **spent}, curve)
+
+
+def execute(cell: RunSpec, results: Path, *, report: Callable[[dict], None] = lambda info: None,
+            stop: Callable[[], bool] = lambda: False) -> dict:  # fmt: skip
+    """The record of `cell`: read if it is finished, else made, from its checkpoint where there is one.
+
+    `report` gets the progress now and then; `stop` may ask to end early. Raises UsageError (nothing is written), Busy
+    when another process is at work on it, Stopped with a checkpoint written, or what made the run fail, recorded.
+    """
+    directory, first = RunDirectory(results, cell.run_id), processes.rank() == 0
+    if record := processes.from_first(lambda: _finished(directory)):
+        return record
+    device = pick_device(cell.config["device"])
+    how = precision.choose(cell.config, device)
+    if record := processes.from_first(lambda: _claim(directory)):
+        return record
+    with directory.alive() if first else contextlib.nullcontext():
+        record, logger = _make(cell, directory, device, how, report, stop)
+    logger.finish(record)
+    with contextlib.suppress(OSError):  # the log's disk may be full; the record is written
+        if first:
+            sys.stderr.writelines(f"note: {note}\n" for note in record["data"]["notes"])
+    return record
+
+
+def _finished(directory: RunDirectory) -> dict | None:
+    return read_record(directory.final) if directory.finished else None
+
+
+def _claim(directory: RunDirectory) -> dict | None:
+    """Take the right to make this run; its record if it was finished meanwhile. Raises Busy."""
+    if not directory.claim() and not directory.finished:
+        raise Busy(f"another process is at work on {directory.run_id}; `sam-bench status` shows how far it is.")
+    return _finished(directory)
+
+
+def _make(cell: RunSpec, directory: RunDirectory, device: torch.device, how: Arithmetic, report: Callable,
+          stop: Callable) -> tuple:  # fmt: skip
+    """Build, train and record a claimed run; its record and its logger. Rank 0 alone writes."""
+    head, trainer, first = _head(cell, device, how), None, processes.rank() == 0
+    try:
+        state = processes.from_first(lambda: checkpoint.load(directory.working, directory.run_id)) or {}
+        how = precision.resumed(state, how, device)
+        head["provenance"] |= asdict(how)
+        trainer = build_trainer(cell, device, how)
+        head |= _built(trainer)
+        logger = build_logger(cell.config) if first else NoLogger()
+        _train(directory, head, trainer, state, logger, report, stop)
+        return _finish(directory, head, trainer), logger
+    except (Stopped, UsageError):
+        raise
+    except Exception as error:
+        if processes.lost(error):
+            raise processes.RankLost("another process of this run is gone; the same command goes on") from error
+        if advice := compiled.advice(error):
+            raise advice from error
+        if first:
+            _fail(directory, head, trainer, error)
+        raise
+    finally:
+        with contextlib.suppress(UsageError):  # on a full disk the lease stays, and is stale when this process ends
+            directory.release()

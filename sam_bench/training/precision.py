@@ -1,0 +1,61 @@
+"""How a run computes: in which precision, and whether its training passes are compiled. `auto` asks the device."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+
+from sam_bench.errors import UsageError
+from sam_bench.training.compiled import obstacle as obstacle_to_compiling
+
+# Instructions that multiply matrices of bf16: Intel's AMX, and AVX-512 with BF16 (Intel, AMD).
+CPU_BF16 = ("amx_bf16", "avx512_bf16")
+GPU_BF16 = (8, 0)  # compute capability of Ampere, the first with bf16 in its matrix units
+
+
+@dataclass(frozen=True)
+class Arithmetic:
+    """What `precision` (fp32, bf16 or fp16) and `compile` of a configuration came to on a device."""
+
+    precision: str
+    compiled: bool
+
+
+def multiplies_bf16(device: torch.device) -> bool:
+    """Whether `device` has instructions for bf16; others would only imitate it, slowly."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_capability(device) >= GPU_BF16
+    return any(torch.cpu.get_capabilities().get(name) for name in CPU_BF16)
+
+
+def choose(config: Mapping, device: torch.device) -> Arithmetic:
+    """What this configuration means on `device`; raises UsageError where it asks for what cannot be had here."""
+    precision, compiled = config["precision"], config.get("compile", False)
+    if precision == "auto":
+        precision = "bf16" if multiplies_bf16(device) else "fp32"
+    if compiled == "auto":
+        on_gpu = device.type == "cuda" and config["dataset"]["modality"] == "image"
+        compiled = on_gpu and not obstacle_to_compiling(device)
+    elif compiled and (obstacle := obstacle_to_compiling(device)):
+        raise UsageError(f"compile=true: {obstacle}. Run with compile=false, or install what is missing.")
+    return Arithmetic(precision, compiled)
+
+
+def of_record(record: Mapping) -> Arithmetic:
+    """What a finished run computed with; a record from before `auto` says it in its configuration."""
+    made = record["provenance"]
+    return Arithmetic(made.get("precision", record["config"]["precision"]), made.get("compiled", False))
+
+
+def resumed(state: Mapping, chosen: Arithmetic, device: torch.device) -> Arithmetic:
+    """What a run goes on with: what its checkpoint `state` was begun with, whatever `device` would choose.
+
+    Raises UsageError where it was begun compiled and this machine cannot compile.
+    """
+    begun = Arithmetic(**state["arithmetic"]) if "arithmetic" in state else chosen
+    if begun.compiled and (obstacle := obstacle_to_compiling(device)):
+        raise UsageError(
+            f"this run was begun compiled, which this machine cannot: {obstacle}. Go on with it where it was begun, or "
+            "remove its .running folder to begin again."
+        )
+    return begun

@@ -1,0 +1,96 @@
+"""sam-bench speed molecules: it runs at small sizes, prints and writes every part, and refuses what makes no sense."""
+
+import argparse
+import json
+
+import pytest
+import torch
+
+from sam_bench.datasets.molecules import assemble
+from sam_bench.datasets.molecules.featurize import featurize
+from sam_bench.errors import UsageError
+from sam_bench.speed import molecules, reading
+
+SMALL = ["--dataset", "chembl2321810", "--model", "grover_small", "--set", "model.hidden=8", "--batch-size", "4",
+         "--steps", "2", "--repeats", "1", "--device", "cpu"]  # fmt: skip
+
+
+def parse(*words: str) -> argparse.Namespace:
+    parser = argparse.ArgumentParser()
+    molecules.add_arguments(parser)
+    return parser.parse_args([*SMALL, *words])
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch, tmp_path):
+    monkeypatch.setenv("SAM_BENCH_DATA", str(tmp_path / "data"))
+    monkeypatch.setitem(molecules.SIDE, "cpu", 64)
+
+
+def test_it_prints_and_writes_every_part(capsys, tmp_path, monkeypatch):
+    monkeypatch.setattr(reading, "_alone", reading.set_up)  # importing torch twice more takes seconds
+    file = tmp_path / "speed.json"
+    assert molecules.main(parse("--json", str(file))) == 0
+    printed = capsys.readouterr().out
+    for words in ("Reading chembl2321810", "from the cache", "Steps, fp32", "Steps, bf16", "graphsam", "batches alone",
+                  "forward-backward alone", "training loop", "GFLOP per molecule", "n = 1 in turn"):  # fmt: skip
+        assert words in printed
+    found = json.loads(file.read_text())
+    fp32 = found["steps"]["fp32"]
+    assert found["molecules_per_second"] == fp32["molecules_per_second"]["erm"]["median"] > 0
+    assert fp32["time_over_erm"]["erm"] == {"median": 1.0, "least": 1.0, "most": 1.0, "n": 1}
+    assert set(fp32["time_over_erm"]) >= {"sam", "looksam", "graphsam"}
+    assert fp32["share_of_peak"]["median"] > 0
+    first, again = found["reading"]["first time"], found["reading"]["from the cache"]
+    assert first["molecules"] == again["molecules"] == 1017
+    assert again["features_seconds"] < first["features_seconds"]
+    assert first["peak_bytes"] > 50 * 2**20
+    assert assemble.featurize is featurize
+
+
+def test_reading_is_watched_in_a_process_of_its_own(tmp_path):
+    config = molecules.run.compose_specs(["model=grover_small", "dataset=chembl2321810"])[0].config
+    found = reading._alone(config, tmp_path)
+    assert 0 < found["features_seconds"] < found["setup_seconds"]
+    assert found["molecules"] == 1017
+
+
+def test_json_alone_is_all_of_the_output(capsys):
+    args = parse("--parts", "step", "--precision", "bf16", "--optimizers", "vsam", "--set", "model.hidden=16", "--json")
+    assert molecules.main(args) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert list(found["steps"]) == ["bf16"]
+    assert found["conditions"]["model"]["hidden"] == 16
+
+
+def test_operations_are_those_of_the_products_and_the_same_in_every_turn():
+    config = molecules.run.compose_specs(["model=grover_small", "dataset=chembl2321810"])[0].config
+    task = molecules.run.build_task(config, molecules.paths.data_dir())
+    few, again, more = (molecules.Work(parse("--steps", n), config, task, torch.device("cpu")) for n in "336")
+    assert again.ready
+    assert few.flops == again.flops < more.flops, "the passes that make the batches ready are not those of a step"
+    assert (few.molecules, more.molecules) == (12, 24)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--dataset", "digits", "--model", "vit_ti", "--set", "model.depth=1"], "speed images"),
+        (["--dataset", "chembl"], "Did you mean"),
+        (["--set", "model.hiden=3"], "Did you mean"),
+        (["--repeats", "0"], "from 1 on"),
+        (["--batch-size", "5000"], "molecules to train on"),
+        (["--cpu-time"], "one thread"),
+    ],
+)
+def test_wrong_requests(words, message):
+    with pytest.raises(UsageError, match=message):
+        molecules.main(parse("--parts", "step", *words))
+
+
+@pytest.mark.gpu
+def test_a_gpu_tells_how_long_it_waits(capsys):
+    args = parse("--parts", "step", "--precision", "bf16", "--optimizers", "sam", "--device", "cuda", "--json")
+    assert molecules.main(args) == 0
+    found = json.loads(capsys.readouterr().out)["steps"]["bf16"]
+    assert 0 < found["launch_bound_share"] < 1
