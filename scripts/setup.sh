@@ -51,7 +51,8 @@ install_with_uv() {
   if [[ -n $links ]]; then export UV_FIND_LINKS=${UV_FIND_LINKS:-${links// /,}}; fi
   if [[ -n $index ]]; then export UV_DEFAULT_INDEX=${UV_DEFAULT_INDEX:-$index}; fi
   if [[ -n $extra_index && -z ${UV_INDEX:-} ]]; then export UV_INDEX=$extra_index UV_INDEX_STRATEGY=unsafe-best-match; fi
-  "$1" pip install --python $py -c constraints.txt -e ".[$extra]"
+  # Without compiled bytecode each new process would compile torch again where PYTHONDONTWRITEBYTECODE is set.
+  "$1" pip install --compile-bytecode --python $py -c constraints.txt -e ".[$extra]"
 }
 
 if ! new_enough $py; then make_venv; fi

@@ -1,9 +1,11 @@
 """What the project says of itself is true: versions, pins, configurations, README, no trace of a machine."""
 
+import os
 import pkgutil
 import re
 import shlex
 import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -160,23 +162,33 @@ def test_readme_python_runs():
         exec(compile(block, "README.md", "exec"), {})
 
 
-def test_contributing_optimizer_runs():
-    import torch
+def write_contributing(folder: Path) -> None:
+    """The files of CONTRIBUTING.md; the first line of each block names it."""
+    for language in ("python", "yaml"):
+        for block in blocks(language, (ROOT / "CONTRIBUTING.md").read_text()):
+            name, _, content = block.partition("\n")
+            path = folder / name.removeprefix("# ")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(content)
 
-    from sam_bench.optim import SharpnessAware
 
-    names = {"SharpnessAware": SharpnessAware}
-    exec(blocks("python", (ROOT / "CONTRIBUTING.md").read_text())[0], names)
-    torch.manual_seed(0)
-    model = torch.nn.Linear(3, 1)
-    optimizer = names["HalfSAM"](torch.optim.SGD(model.parameters(), lr=0.1), model)
+@pytest.mark.slow
+def test_the_examples_of_contributing_run_outside_the_package(tmp_path):
+    write_contributing(tmp_path)
+    environment = {**os.environ, "SAM_BENCH_CONFIGS": "configs", "SAM_BENCH_RESULTS": str(tmp_path / "results")}
 
-    def closure():
-        loss = model(torch.ones(2, 3)).square().mean()
-        loss.backward()
-        return loss
+    def sam_bench(*words: str) -> str:
+        command = [sys.executable, "-m", "sam_bench", *words]
+        return subprocess.run(
+            command, cwd=tmp_path, env=environment, check=True, capture_output=True, text=True, timeout=200
+        ).stdout
 
-    assert optimizer.step(closure) > closure()
+    assert "grad_evals_per_step  2" in sam_bench(
+        "run", "dataset=wine", "model=two_layers", "optimizer=half_sam", "train.epochs=1"
+    )
+    table = sam_bench("sweep", "wine_study", "seed=0", "--jobs", "1")
+    assert [name in table for name in ("erm", "sam", "half_sam")] == [True] * 3
+    assert "(3 of 3 cells finished)" in table
 
 
 def test_citation():
