@@ -7,6 +7,7 @@ from typing import Any
 
 from sam_bench.errors import UsageError
 from sam_bench.store import places
+from sam_bench.store.disk import need_real_folder
 
 
 class TensorBoardLogger:
@@ -23,7 +24,12 @@ class TensorBoardLogger:
     def start(self, head: Mapping[str, Any]) -> None:
         """Open the event file of the run, beside those of its earlier parts."""
         folder: Path = places.results_dir() / "tensorboard" / head["run_id"]
-        self._try(lambda: setattr(self, "_writer", self._open(str(folder))))
+
+        def opened() -> None:
+            need_real_folder(folder, 2)  # in somebody's results folder it may be a link to anywhere
+            self._writer = self._open(str(folder))
+
+        self._try(opened)
 
     def log(self, row: Mapping[str, Any]) -> None:
         """One point per column at the training step."""

@@ -1,17 +1,20 @@
 """Whether an experiment's records are whole, and its comparisons fair.
 
-A finding of level `fail` says that a number must not be used as it stands; `warn` that it is weaker than it looks.
+A finding of level `fail` says that a number must not be used as it stands; `warn` that it is weaker than it looks;
+`note` is for the record.
 """
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
+from sam_bench.api import Record
 from sam_bench.errors import UsageError
 from sam_bench.results.arms import BASE_ARM, Arm, Block, blocks, seeds_of
 from sam_bench.results.fairness import Finding, doubts, names_of
+from sam_bench.store import added
 from sam_bench.store.identity import run_id
-from sam_bench.store.index import curve
+from sam_bench.store.index import curve, error_line
 from sam_bench.store.record import damaged_files
 
 
@@ -28,13 +31,30 @@ def verify(records: Sequence[Mapping], found: Sequence[Block] | None = None) -> 
     return sorted(findings, key=lambda finding: finding.level != "fail")
 
 
+def unusable(bad: Mapping[str, str], records: Sequence[Record]) -> list[Finding]:
+    """A finding for every record that cannot be read, {run_id: what is wrong}, and for every such added record."""
+    found = [Finding("record", "fail", message, (name,)) for name, message in bad.items()]
+    return found + [Finding("record", "fail", message, ()) for message in added.unusable(records)]
+
+
+def without_checksum(records: Sequence[Record]) -> list[Finding]:
+    """A note where records cannot show that nobody edited them: those of schema 1 carry no checksum of themselves."""
+    names = names_of(record for record in records if "sha256" not in record)
+    if not names:
+        return []
+    message = (
+        f"{len(names)} of {len(records)} records carry no checksum of their own (schema 1): an edit that agrees with "
+        "their configuration and curve would not be seen"
+    )
+    return [Finding("checksum", "note", message, names)]
+
+
 def describe(findings: Sequence[Finding]) -> str:
     """The findings as lines of text."""
-    if not findings:
-        return (
-            "nothing is wrong: records whole, budgets, splits and schedules equal, one commit, one kind of hardware\n"
-        )
     lines = [f"{finding.level:4}  {finding.check:10}  {finding.message}" for finding in findings]
+    if all(finding.level == "note" for finding in findings):
+        sound = "nothing is wrong: records whole, budgets, splits and schedules equal, one commit, one kind of hardware"
+        lines = [sound, *lines]
     return "\n".join(lines) + "\n"
 
 
@@ -112,9 +132,8 @@ def _whole(record: Mapping) -> list[Finding]:
         return Finding(check, "fail", f"{name}: {message}", (name,))
 
     if record["status"] != "finished":
-        error = record.get("error", {})
-        line = (str(error.get("message", "")).strip().splitlines() or ["no message"])[0]
-        return [fail("failed", f"{error.get('type', 'Error')} at step {error.get('step')}: {line}")]
+        kind, _, line = error_line(record).partition(": ")
+        return [fail("failed", f"{kind} at step {record['error'].get('step')}: {line}")]
     found = []
     expected = run_id(record["labels"], record["config"])
     if expected != name:

@@ -8,7 +8,6 @@ What runs at the other end is `training.life.execute`, which takes the lease, re
 record; `sweeps.worker.outcome_of` turns its end into an `Outcome` and a message.
 """
 
-import json
 import random
 import signal
 import time
@@ -19,6 +18,8 @@ from typing import Any
 from sam_bench.api import Engine, Job, Outcome, RunSpec
 from sam_bench.store import lease
 from sam_bench.store.folder import RunDirectory
+from sam_bench.store.heartbeat import Heartbeat
+from sam_bench.store.heartbeat import heartbeat as read_heartbeat
 from sam_bench.store.index import first_line
 from sam_bench.sweeps.outcomes import Tally
 
@@ -32,12 +33,9 @@ def pending(cells: Sequence[RunSpec], results: Path, *, retry_failed: bool) -> l
     return [c for c, d in directories if not d.final.exists() and (retry_failed or not d.failed.exists())]
 
 
-def heartbeat(cell: RunSpec, results: Path) -> dict:
+def heartbeat(cell: RunSpec, results: Path) -> Heartbeat:
     """The last sign of life of a running cell (step, steps, share, metric, value); empty if there is none yet."""
-    try:
-        return json.loads((RunDirectory(results, cell.run_id).working / "heartbeat.json").read_bytes())
-    except (OSError, ValueError):
-        return {}
+    return read_heartbeat(RunDirectory(results, cell.run_id).working) or {}
 
 
 class Sweep:
