@@ -103,6 +103,36 @@ class Labels(TypedDict):
     split_seed: NotRequired[Annotated[int, Key("seed of the split")]]
 
 
+class Training(TypedDict, total=False):
+    """Options of training that say how much was spent."""
+
+    epochs: Annotated[float | None, Key("budget in epochs", least=0, most=MANY)]
+    max_steps: Annotated[int | None, Key("steps after which a trial run is cut short", least=0, most=MANY)]
+    budget: Annotated[str, Key("epochs, grad_evals or seconds: what is the same for all methods", LINE)]
+    seconds: Annotated[float | None, Key("budget in seconds", least=0, most=AGES)]
+    batch_size: Annotated[int, Key("samples of a step", least=1, most=MANY)]
+    eval_batch_size: Annotated[int, Key("samples at once in evaluation", least=1, most=MANY)]
+    patience: Annotated[int | None, Key("epochs without a better valid metric before it stops", least=0, most=MANY)]
+
+
+class Configuration(TypedDict, total=False):
+    """The resolved configuration, as Hydra made it. Its groups hold the options of their components."""
+
+    seed: Annotated[int, Key("seed of initialisation and order")]
+    split_seed: Annotated[int, Key("seed of the split")]
+    device: Annotated[str, Key("auto, cpu or cuda[:n]", LINE)]
+    precision: Annotated[str, Key("auto, fp32, bf16 or fp16", LINE)]
+    compile: Annotated[bool, Key("whether torch.compile was asked for")]
+    deterministic: Annotated[bool, Key("whether torch had to use deterministic algorithms")]
+    dataset: Annotated[dict[str, Any], Key("options of the data set")]
+    model: Annotated[dict[str, Any], Key("options of the model")]
+    base: Annotated[dict[str, Any], Key("options of the base optimizer")]
+    optimizer: Annotated[dict[str, Any], Key("options of the method")]
+    schedule: Annotated[dict[str, Any], Key("options of the learning-rate schedule")]
+    train: Annotated[Training, Key("options of training")]
+    logger: Annotated[dict[str, Any], Key("options of the mirror")]
+
+
 class Hardware(TypedDict, total=False):
     """The machine that trained."""
 
@@ -190,7 +220,7 @@ class Attempt(Spent):
     run_id: Annotated[str, Key("labels, and a hash of the configuration that decides the result", RUN_ID)]
     experiment: Annotated[str | None, Key("YAML stem of the experiment, null for a single run", NAME)]
     labels: Annotated[Labels, Key("what the tables call its parts")]
-    config: Annotated[dict[str, Any], Key("the resolved configuration, as Hydra made it")]
+    config: Annotated[Configuration, Key("the resolved configuration")]
     overrides: NotRequired[Annotated[list[str], Key("words that make it again: `sam-bench run OVERRIDES`")]]
     short: Annotated[bool, Key("whether train.max_steps cut it short")]
     provenance: Annotated[Provenance, Key("code, versions, machine, times")]

@@ -19,7 +19,7 @@ from sam_bench.errors import UsageError
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 PROTECTED = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.EISDIR)
 FAULTY = (errno.EIO, errno.ESTALE, errno.ENXIO, errno.ETIMEDOUT)
-ASTRAY = (errno.ELOOP, errno.ENOTDIR, errno.ENXIO)  # what a link, a file as a folder, and a socket or pipe answer
+ASTRAY = (errno.ELOOP, errno.ENOTDIR, errno.ENXIO, errno.EISDIR)  # answers of links, pipes, what is no folder, a folder
 FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 FILE = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC  # a pipe without a writer would block for ever
 TEXT_LIMIT = 2**26  # bytes of a record, a curve, a lease: they take kilobytes

@@ -126,7 +126,7 @@ def silence(folder: Path, stale_after: float) -> str:
     pid = found.get("pid", 0)
     if _alive(found) and _state(pid) in ("T", "t"):
         return (
-            f"stopped, silent for {seconds:.0f} s: kill -CONT {pid} lets it go on, kill -9 {pid} ends it; else {rule}"
+            f"stopped, silent for {seconds:.0f} s: kill -CONT {pid} continues it, kill -9 {pid} ends it; else {rule}"
         )
     if seconds < -QUIET:
         return f"its last sign of life is dated {-seconds:.0f} s in the future, a clock is wrong: {rule}"
