@@ -125,9 +125,7 @@ def silence(folder: Path, stale_after: float) -> str:
     rule = f"a sweep that waits takes it over when nothing changes for {stale_after:g} s (SAM_BENCH_STALE_AFTER)"
     pid = found.get("pid", 0)
     if _alive(found) and _state(pid) in ("T", "t"):
-        return (
-            f"stopped, silent for {seconds:.0f} s: kill -CONT {pid} continues it, kill -9 {pid} ends it; else {rule}"
-        )
+        return f"stopped, silent for {seconds:.0f} s: kill -CONT {pid} continues it, kill -9 {pid} ends it; else {rule}"
     if seconds < -QUIET:
         return f"its last sign of life is dated {-seconds:.0f} s in the future, a clock is wrong: {rule}"
     return f"no sign of life for {seconds:.0f} s: is it still at work? If not, {rule}" if seconds > QUIET else ""

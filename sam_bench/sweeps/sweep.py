@@ -21,6 +21,7 @@ from sam_bench.store.folder import RunDirectory
 from sam_bench.store.heartbeat import Heartbeat
 from sam_bench.store.heartbeat import heartbeat as read_heartbeat
 from sam_bench.store.index import first_line
+from sam_bench.store.owner import silence
 from sam_bench.sweeps.outcomes import Tally
 
 POLL_SECONDS = 0.1
@@ -53,6 +54,7 @@ class Sweep:
         self.retries = retries
         self.attempts: dict[str, int] = {}
         self.interrupts = 0
+        self.silent: dict[str, str] = {}  # what is strange about the signs of life of cells in other sweeps
         self._told: set[Job] = set()
         self._not_before: dict[str, float] = {}
         self._failed_before = {cell.run_id: self._failure(cell) for cell in cells}
@@ -109,6 +111,7 @@ class Sweep:
             elif self._failure(cell) != self._failed_before[cell.run_id]:
                 self._settle(cell, Outcome.FAILED, first_line(directory.failed))
             elif lease.state(directory.working) == "live":
+                self.silent[cell.run_id] = silence(directory.working, lease.default_stale_after())
                 self._look_again(cell)
             else:
                 self.waiting.remove(cell)

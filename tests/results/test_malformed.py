@@ -209,7 +209,9 @@ def test_records_from_before_the_checksum_are_read_and_noted(results_dir):
     assert describe([note]).startswith("nothing is wrong")
 
 
-@pytest.mark.parametrize("text", ["", "epoch\n1", "a,b\n1,2,3", "epoch,step\nnan,1", "\x00", "epoch,step\nx,y", "\udc80"])
+@pytest.mark.parametrize(
+    "text", ["", "epoch\n1", "a,b\n1,2,3", "epoch,step\nnan,1", "\x00", "epoch,step\nx,y", "\udc80"]
+)
 def test_a_curve_that_is_none_is_one_line(results_dir, text):
     folder = write(results_dir, make_record("sam"))
     (record,) = index.load(results_dir)
