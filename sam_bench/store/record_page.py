@@ -34,24 +34,33 @@ assert hashlib.sha256(text.encode()).hexdigest() == stated
 It shows damage and careless edits. It is no signature: who edits a record can compute a new checksum, or call it
 schema 1, which has none. `sam-bench verify` names the records that carry no checksum.
 """
-PARTS = (
-    ("## Records of runs", (api.Finished, api.Failed)),
-    ("## Parts of a record", (api.Labels, api.Configuration, api.Training, api.Provenance, api.Hardware, api.Metric, api.Data, api.RunError, api.Files)),
-    ("## Added records\n\n`RESULTS/<kind>/<run_id>-<8 hex>.json`: what was measured on a finished run afterwards, with "
-     "a checksum of the same kind.", (measurements.Sharpness, measurements.Landscape, measurements.Gradients)),
-    ("## Parts of an added record", (measurements.Seen, measurements.Subset, measurements.SharpnessSettings,
-                                     measurements.Eigenvalue, measurements.Spread, measurements.Trace)),
-    ("## Heartbeats\n\n`RESULTS/runs/<run_id>.running/heartbeat.json`, gone when the run ends.", (heartbeat.Heartbeat,)),
+ADDED = """\
+## Added records
+
+`RESULTS/<kind>/<run_id>-<8 hex>.json`: what was measured on a finished run afterwards, with a checksum of the same
+kind."""
+BEATS = """\
+## Heartbeats
+
+`RESULTS/runs/<run_id>.running/heartbeat.json`, gone when the run ends."""
+PARTS: tuple[tuple[str, Any, tuple[str, ...]], ...] = (
+    ("## Records of runs", api, ("Finished", "Failed")),
+    ("## Parts of a record", api, ("Labels", "Configuration", "Training", "Provenance", "Hardware", "Metric", "Data",
+                                   "RunError", "Files")),
+    (ADDED, measurements, ("Sharpness", "Landscape", "Gradients")),
+    ("## Parts of an added record", measurements, ("Seen", "Subset", "SharpnessSettings", "Eigenvalue", "Spread",
+                                                   "Trace")),
+    (BEATS, heartbeat, ("Heartbeat",)),
 )  # fmt: skip
 
 
 def page() -> str:
     """The page as Markdown."""
-    return "\n".join([HEAD, *(line for title, kinds in PARTS for line in (title, "", *_tables(kinds)))])
+    return "\n".join([HEAD, *(line for title, *rest in PARTS for line in (title, "", *_tables(*rest)))])
 
 
-def _tables(kinds: tuple[Any, ...]) -> Iterator[str]:
-    for kind in kinds:
+def _tables(module: Any, names: tuple[str, ...]) -> Iterator[str]:
+    for kind in (getattr(module, name) for name in names):
         yield f"### {kind.__name__}\n\n{inspect.cleandoc(kind.__doc__ or '')}\n"
         yield "| key | value | meaning |\n| --- | --- | --- |"
         spent = keys(api.Spent) if kind is api.Finished else {}
