@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +45,7 @@ class TensorBoardLogger:
     def _write(self, values: Mapping[str, Any], step: int) -> None:
         for name, value in values.items():
             if value is not None and self._writer is not None:
-                self._try(lambda name=name, value=value: self._writer.add_scalar(name, value, step))
+                self._try(partial(self._writer.add_scalar, name, value, step))
 
     def _try(self, job: Callable[[], None]) -> None:
         try:

@@ -25,6 +25,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from sam_bench.api import Record
 from sam_bench.errors import UsageError
 from sam_bench.store import places
 from sam_bench.store.disk import atomic_write, need_real_folder, read_file
@@ -71,7 +72,7 @@ class WandbLogger:
         if mode not in MODES:
             raise UsageError(f"logger.mode must be one of {', '.join(MODES)}, not {mode!r}.")
         self.project, self.mode, self.entity, self.patience = project, mode, entity, patience
-        self._process: subprocess.Popen | None = None
+        self._process: Any = None  # a Popen with pipes
         self._complaints: Any = None
         self._waiting = b""
         self._broken = ""
@@ -148,7 +149,8 @@ def mirror(lines: Iterable[str], answer: BinaryIO) -> None:
     """What the process of W&B does: open the run, log, finish; a run without a `finish` was interrupted."""
     import wandb
 
-    run, status = None, 1
+    run: Any = None
+    status = 1
     for line in lines:
         what, content = json.loads(line)
         if what == "init":
@@ -167,7 +169,7 @@ def mirror(lines: Iterable[str], answer: BinaryIO) -> None:
         answer.flush()
 
 
-def sync(experiments: Mapping[str, Sequence[Mapping]], *, project: str = "sam_bench", entity: str | None = None,
+def sync(experiments: Mapping[str, Sequence[Record]], *, project: str = "sam_bench", entity: str | None = None,
          mode: str = "online", files: Mapping[str, Sequence[Path]] | None = None) -> list[str]:  # fmt: skip
     """Send the finished records of these experiments, {name: loaded records}; returns the W&B runs that were sent.
 
@@ -198,7 +200,7 @@ def sync(experiments: Mapping[str, Sequence[Mapping]], *, project: str = "sam_be
     return sent
 
 
-def _parcels(wandb: Any, experiments: Mapping, files: Mapping[str, Sequence[Path]],
+def _parcels(wandb: Any, experiments: Mapping[str, Sequence[Record]], files: Mapping[str, Sequence[Path]],
              options: Mapping[str, Any]) -> Iterable[tuple[str, str, Callable[[], None]]]:  # fmt: skip
     """(W&B run, digest of its content, what sends it) of every finished record and of every experiment's files."""
     where = (options["project"], options["mode"], options["entity"], Path(options["dir"]))
@@ -248,7 +250,7 @@ def _ledger(path: Path) -> dict[str, str]:
     return {name: told for name, told in kept if NAME.fullmatch(name) and any(path.parent.glob(f"*-{name}/*.wandb"))}
 
 
-def _send_record(wandb: Any, record: Mapping, options: Mapping[str, Any]) -> None:
+def _send_record(wandb: Any, record: Record, options: Mapping[str, Any]) -> None:
     """One run, from its record: steps that W&B already has are dropped by it, the summary replaces the old one."""
     run = wandb.init(**options, settings=_settings(wandb))
     try:

@@ -7,8 +7,9 @@ A finding of level `fail` says that a number must not be used as it stands; `war
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any, cast
 
-from sam_bench.api import Record
+from sam_bench.api import Finished, Record
 from sam_bench.errors import UsageError
 from sam_bench.results.arms import BASE_ARM, Arm, Block, blocks, seeds_of
 from sam_bench.results.fairness import Finding, doubts, names_of
@@ -18,7 +19,7 @@ from sam_bench.store.index import curve, error_line
 from sam_bench.store.record import damaged_files
 
 
-def verify(records: Sequence[Mapping], found: Sequence[Block] | None = None) -> list[Finding]:
+def verify(records: Sequence[Record], found: Sequence[Block] | None = None) -> list[Finding]:
     """All findings about these loaded records, failures first; [] when nothing is wrong.
 
     Reads each run's curve.csv. No data set is read: `sam-bench data verify` does that. `found` are the records'
@@ -67,6 +68,7 @@ def fairness(found: Sequence[Block]) -> list[Finding]:
         Finding(check, "fail", f"{block.title}: {arm.name} and {arm.base.name} {message}", names_of(arm.runs))
         for block in found
         for arm in block.arms
+        if arm.base
         for check, message in unfair(arm)
     ]
 
@@ -75,7 +77,8 @@ def unfair(arm: Arm) -> Sequence[tuple[str, str]]:
     """(check, what differs) between a method's arm and the base arm that it is compared to."""
     if "unfair" not in arm.memo:
         arm.memo["unfair"] = tuple(_unfair(arm))
-    return arm.memo["unfair"]
+    reasons: tuple[tuple[str, str], ...] = arm.memo["unfair"]
+    return reasons
 
 
 def _unfair(arm: Arm) -> Iterable[tuple[str, str]]:
@@ -83,10 +86,10 @@ def _unfair(arm: Arm) -> Iterable[tuple[str, str]]:
     if base is None or not arm.runs or not base.runs or arm.labels["optimizer"] == BASE_ARM:
         return
     for check, key in (("data", "sha256"), ("split", "split_sha256")):
-        ours, others = ({seeds_of(run): run["data"].get(key) for run in a.runs} for a in (arm, base))
-        differing = sorted(seeds for seeds in ours.keys() & others.keys() if ours[seeds] != others[seeds])
-        if differing:
-            yield check, f"differ in {key} for seed {', '.join(str(seed) for seed, _ in differing)}"
+        ours, others = ({seeds_of(run): cast(dict[str, Any], run["data"])[key] for run in a.runs} for a in (arm, base))
+        apart = sorted(seeds for seeds in ours.keys() & others.keys() if ours[seeds] != others[seeds])
+        if apart:
+            yield check, f"differ in {key} for seed {', '.join(str(seed) for seed, _ in apart)}"
     for check, groups in CONFIGURED.items():
         differing = _differing(arm.options, base.options, groups)
         if differing:
@@ -105,7 +108,7 @@ CONFIGURED = {
 }
 
 
-def _differing(one: Mapping, other: Mapping, groups: Sequence[str]) -> list[str]:
+def _differing(one: Mapping[str, Any], other: Mapping[str, Any], groups: Sequence[str]) -> list[str]:
     """`train.epochs (8, 16)` for every option of these groups that two arms do not share."""
     keys = sorted(key for key in one.keys() | other.keys() if key.partition(".")[0] in groups)
     return [f"{key} ({one.get(key)}, {other.get(key)})" for key in keys if one.get(key) != other.get(key)]
@@ -124,7 +127,7 @@ def _unequal_spending(arm: Arm, base: Arm) -> Iterable[tuple[str, str]]:
             yield "budget", f"spent {ours:.6g} and {others:.6g} {column} under budget={budget}"
 
 
-def _whole(record: Mapping) -> list[Finding]:
+def _whole(record: Record) -> list[Finding]:
     """What is wrong with one record by itself."""
     name = record["run_id"]
 
@@ -152,7 +155,7 @@ def _whole(record: Mapping) -> list[Finding]:
     return found
 
 
-def _against_curve(record: Mapping, rows: Sequence[Mapping]) -> Iterable[str]:
+def _against_curve(record: Finished, rows: Sequence[Mapping[str, float]]) -> Iterable[str]:
     """Where a record and its learning curve contradict each other."""
     if not rows:
         yield "it has no learning curve"
@@ -170,5 +173,5 @@ def _against_curve(record: Mapping, rows: Sequence[Mapping]) -> Iterable[str]:
     best = max(values.values()) if record["metric"]["higher_is_better"] else min(values.values())
     if not math.isclose(stated, best, rel_tol=1e-9):
         yield f"its {name} is {stated:.6g}, not the best of the curve ({best:.6g})"
-    elif values.get(record.get("best_epoch")) != best:
-        yield f"its best epoch ({record.get('best_epoch')}) is not that of its best {name}"
+    elif values.get(record["best_epoch"]) != best:
+        yield f"its best epoch ({record['best_epoch']}) is not that of its best {name}"

@@ -6,6 +6,7 @@ another question, or other weights under the same name, make another file. Writt
 
 import contextlib
 import hashlib
+import itertools
 import json
 import os
 import re
@@ -13,7 +14,7 @@ import typing
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, overload
 
 from sam_bench.api import Record
 from sam_bench.errors import UsageError
@@ -23,6 +24,7 @@ from sam_bench.store.plain_json import as_json_with_checksum, content_sha256, de
 from sam_bench.store.schema import Malformed, check
 
 SCHEMA = 2
+Kind = Literal["sharpness", "landscape", "gradients"]
 READABLE = (1, 2)  # 1 had no checksum of its own
 KINDS: Mapping[str, Any] = {"sharpness": Sharpness, "landscape": Landscape, "gradients": Gradients}
 NAME = re.compile(r"(?P<run_id>.+)-[0-9a-f]{8}\.json")
@@ -78,6 +80,10 @@ def _checked(content: Any) -> Measurement:
         size = len(found["axis"])
         if size < 2 or [len(row) for row in found["losses"]] != [size] * size:
             raise Malformed("losses has other numbers of rows and columns than axis has places, or less than 2")
+        if any(low >= high for low, high in itertools.pairwise(found["axis"])):
+            raise Malformed("axis does not increase")
+        if not any(loss is not None for row in found["losses"] for loss in row):
+            raise Malformed("losses has no number")
     if found["kind"] == "gradients":
         _check_rows(found["rows"])
     return found
@@ -92,7 +98,13 @@ def _check_rows(rows: Mapping[str, Sequence[float | None]]) -> None:
             raise Malformed(f"rows.{name} is missing or has a gap")
 
 
-def load(records: Sequence[Record], kind: str) -> dict[str, Measurement]:
+@overload
+def load(records: Sequence[Record], kind: Literal["sharpness"]) -> dict[str, Sharpness]: ...
+@overload
+def load(records: Sequence[Record], kind: Literal["landscape"]) -> dict[str, Landscape]: ...
+@overload
+def load(records: Sequence[Record], kind: Literal["gradients"]) -> dict[str, Gradients]: ...
+def load(records: Sequence[Record], kind: Kind) -> Mapping[str, Measurement]:
     """The added records of a kind beside these loaded records, {run_id: content}, all with the same settings.
 
     Where a run was measured several times, the settings that most of the runs share are taken, the first in the order
@@ -137,7 +149,8 @@ def _beside(records: Sequence[Record], kind: str) -> Iterable[tuple[Record, Path
 
 
 def _data(record: Record) -> dict[str, str]:
-    return {"sha256": record["data"]["sha256"], "split_sha256": record["data"]["split_sha256"]}
+    seen = record.get("data")
+    return {"sha256": seen["sha256"], "split_sha256": seen["split_sha256"]} if seen else {}
 
 
 def _files(folder: Path) -> dict[str, list[Path]]:

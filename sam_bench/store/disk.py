@@ -11,8 +11,8 @@ import os
 import stat
 import uuid
 from collections.abc import Iterator
+from io import BufferedReader
 from pathlib import Path
-from typing import BinaryIO
 
 from sam_bench.errors import UsageError
 
@@ -120,7 +120,7 @@ def open_at(folder: int, name: str, path: Path, limit: int, flags: int = os.O_RD
     raise Astray(path, "is too large" if stat.S_ISREG(found.st_mode) else "is no regular file")
 
 
-def open_file(path: Path, limit: int = TEXT_LIMIT, depth: int = 3) -> BinaryIO:
+def open_file(path: Path, limit: int = TEXT_LIMIT, depth: int = 3) -> BufferedReader:
     """A regular file of at most `limit` bytes, to read. Raises Astray, FileNotFoundError, OSError."""
     folder = open_folder(path.parent, depth - 1)
     try:

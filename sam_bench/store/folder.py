@@ -16,6 +16,7 @@ import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from sam_bench.api import Record
 from sam_bench.errors import UsageError
@@ -113,7 +114,7 @@ class RunDirectory:
             ended.set()
             thread.join()
 
-    def heartbeat(self, info: Mapping) -> None:
+    def heartbeat(self, info: Mapping[str, Any]) -> None:
         """Say that the run is alive and how far it is (step, steps, epoch, metric); at most once a second."""
         now = time.monotonic()
         if now - self._last_heartbeat < HEARTBEAT_EVERY:
@@ -128,7 +129,7 @@ class RunDirectory:
         with advice(self.working):
             self._give_back()
 
-    def finish(self, record: Mapping, curve_rows: Sequence[Mapping]) -> Path:
+    def finish(self, record: Mapping[str, Any], curve_rows: Sequence[Mapping[str, Any]]) -> Path:
         """Write the record and its curve (one row per epoch) and make the run final; returns its folder."""
         self._check_lease()
         record = self._complete(record, "finished")
@@ -137,21 +138,23 @@ class RunDirectory:
         self._settle(self.final)
         return self.final
 
-    def fail(self, error: Mapping, record: Mapping, curve_rows: Sequence[Mapping] = ()) -> Path:
+    def fail(
+        self, error: Mapping[str, Any], record: Mapping[str, Any], curve_rows: Sequence[Mapping[str, Any]] = ()
+    ) -> Path:
         """Write why the run failed (type, message, traceback, step); replaces an earlier failed attempt."""
         self._check_lease()
         self._write(self._complete({**record, "error": dict(error)}, "failed"), curve_rows)
         self._settle(self.failed)
         return self.failed
 
-    def _write(self, record: Mapping, curve_rows: Sequence[Mapping]) -> None:
+    def _write(self, record: Mapping[str, Any], curve_rows: Sequence[Mapping[str, Any]]) -> None:
         """The record last: with it, and with the files whose checksums it holds, the run is complete."""
         if curve_rows or record["status"] == "finished":
             atomic_write(self.working / "curve.csv", as_csv(curve_rows))
         files = {name: file_checksum(path) for name in FILES if os.path.lexists(path := self.working / name)}
         atomic_write(self.working / "record.json", as_json_with_checksum({**record, "files": files}))
 
-    def _complete(self, record: Mapping, status: str) -> dict:
+    def _complete(self, record: Mapping[str, Any], status: str) -> dict[str, Any]:
         head = {"schema": SCHEMA, "run_id": self.run_id}
         return {**head, **record, **head, "status": status}
 

@@ -9,7 +9,7 @@ import sys
 import time
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any, TypedDict, cast
 
 from sam_bench.api import Record
 from sam_bench.errors import UsageError
@@ -77,8 +77,8 @@ def load_readable(results_dir: Path, run_ids: Iterable[str] | None = None) -> tu
 def _share_parts(record: Record, seen: dict[str, Any]) -> Record:
     """The same record, in which equal parts of the configuration and the provenance are one object for all records."""
     for part in ("config", "provenance"):
-        values: dict[str, Any] = record[part]  # type: ignore[literal-required, assignment] # two of its keys
-        record[part] = {  # type: ignore[literal-required]
+        values: dict[str, Any] = cast(dict[str, Any], record)[part]
+        cast(dict[str, Any], record)[part] = {
             sys.intern(key): seen.setdefault(json.dumps(value), value) if isinstance(value, dict) else value
             for key, value in values.items()
         }

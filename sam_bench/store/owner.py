@@ -14,7 +14,7 @@ import socket
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any, TypedDict, cast
 
 from sam_bench.errors import UsageError
 from sam_bench.store.disk import TEXT_LIMIT, open_at, open_folder
@@ -82,7 +82,7 @@ def read(folder: int, number: int) -> Holder:
     except (OSError, ValueError, RecursionError, UsageError):
         return {}
     known = {key: found[key] for key in _KNOWN if key in found} if isinstance(found, dict) else {}
-    return {key: value for key, value in known.items() if _KNOWN[key](value)}  # type: ignore[return-value] # checked
+    return cast(Holder, {key: value for key, value in known.items() if _KNOWN[key](value)})
 
 
 def vacant(folder: int, number: int, now: float, stale_after: float) -> bool:
