@@ -2,8 +2,11 @@
 
 import argparse
 import shlex
+import sys
 from collections.abc import Mapping
+from pathlib import Path
 
+from sam_bench.api import RunSpec
 from sam_bench.commands.words import add_experiment, need_bench
 from sam_bench.errors import UsageError
 from sam_bench.store import places
@@ -51,18 +54,38 @@ def run(arguments: argparse.Namespace) -> int:
     results, kind = places.results_dir(), arguments.kind
     options = {**vars(arguments), "seed": arguments.draws}
     chosen = {cell.run_id: measure.settings_of(kind, options, cell) for cell in cells}
-    runs = [found for cell in cells if (found := measure.finished(cell, results))]
-    _need(runs, cells, results, arguments.experiment)
+    runs, bad = _measurable(cells, results)
+    if not bad:
+        _need(runs, cells, results, arguments.experiment)
     for number, found in enumerate(runs, 1):
-        path, new = measure.measure(kind, found, chosen[found.cell.run_id], results)
-        said = _SAY[kind](read(path))
-        print(f"[{number}/{len(runs)}] {found.cell.run_id}: {said}{'' if new else ' (measured before)'}", flush=True)
+        try:
+            path, new = measure.measure(kind, found, chosen[found.cell.run_id], results)
+            said = _SAY[kind](read(path)) + ("" if new else " (measured before)")
+        except UsageError as error:  # one bad run does not stop the others
+            bad.append(said := str(error))
+        print(f"[{number}/{len(runs)}] {found.cell.run_id}: {said}", flush=True)
     print(f"records: {results / kind}")
     if len(runs) < len(cells):
         print(f"not measured: {len(cells) - len(runs)} of {len(cells)} cells, not finished or without their best.pt")
     name = shlex.join([arguments.experiment, *arguments.overrides])
     print(f"next:\n  sam-bench table {name}\n  sam-bench figures {name}")
-    return 0
+    if bad:
+        print(f"{len(bad)} runs could not be measured", file=sys.stderr)
+    return 1 if bad else 0
+
+
+def _measurable(cells: list[RunSpec], results: Path) -> tuple[list, list[str]]:
+    """The finished runs with their weights, and what is wrong with those that cannot be used, which is printed."""
+    from sam_bench.sharpness import measure
+
+    runs, bad = [], []
+    for cell in cells:
+        try:
+            runs.append(measure.finished(cell, results))
+        except UsageError as error:
+            bad.append(str(error))
+            print(f"{cell.run_id}: {error}", flush=True)
+    return [found for found in runs if found], bad
 
 
 def _need(runs: list, cells: list, results, experiment: str) -> None:

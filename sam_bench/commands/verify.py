@@ -2,21 +2,28 @@
 
 import argparse
 
-from sam_bench.commands.words import add_experiment, records_of
+from sam_bench.commands.words import add_experiment, no_record, readable_records_of
 
 
 def register(commands: argparse._SubParsersAction) -> None:
     """Add the command to the command line."""
-    verify = commands.add_parser("verify", help="whether the records are whole and the arms had equal chances")
+    verify = commands.add_parser(
+        "verify", help="whether the records are whole and the arms had equal chances",
+        description="Names every record that cannot be used (torn, edited, malformed), then checks those that can: "
+        "identity, checksums, curves, equal data, splits and budgets, doubts about timings. Ends with 1 if a number "
+        "must not be used as it stands.",
+    )  # fmt: skip
     add_experiment(verify)
     verify.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Compliance checks; 1 if a number must not be used as it stands."""
-    records = records_of(arguments.experiment, arguments.overrides)
+    records, unusable = readable_records_of(arguments.experiment, arguments.overrides)
+    if not records and not unusable:
+        raise no_record(arguments.experiment)
     from sam_bench.results import verify as checks
 
-    findings = checks.verify(records)
+    findings = [*checks.unusable(unusable, records), *checks.verify(records), *checks.without_checksum(records)]
     print(checks.describe(findings), end="")
     return int(any(finding.level == "fail" for finding in findings))

@@ -5,6 +5,7 @@ import importlib.util
 import shlex
 from collections.abc import Sequence
 
+from sam_bench.api import Record
 from sam_bench.errors import UsageError
 from sam_bench.store import places
 
@@ -31,19 +32,33 @@ def need_bench() -> None:
         raise UsageError("this command needs the whole suite: pip install 'sam-bench[bench]'")
 
 
-def records_of(experiment: str, overrides: Sequence[str] = ()) -> list:
-    """The records of an experiment; UsageError when there is none."""
+def records_of(experiment: str, overrides: Sequence[str] = ()) -> list[Record]:
+    """The records of an experiment; UsageError when there is none, or one that cannot be used."""
     need_bench()
     from sam_bench.config.compose import plan
     from sam_bench.store.index import load
 
     records = load(places.results_dir(), [cell.run_id for cell in plan(experiment, overrides)])
     if not records:
-        raise UsageError(
-            f"no record of {experiment} in {places.results_dir() / 'runs'}. "
-            f"Make them with: sam-bench sweep {experiment}, or set SAM_BENCH_RESULTS to where they are."
-        )
+        raise no_record(experiment)
     return records
+
+
+def readable_records_of(experiment: str, overrides: Sequence[str] = ()) -> tuple[list[Record], dict[str, str]]:
+    """The records of an experiment that can be used, and {run_id: what is wrong} of the others."""
+    need_bench()
+    from sam_bench.config.compose import plan
+    from sam_bench.store.index import load_readable
+
+    return load_readable(places.results_dir(), [cell.run_id for cell in plan(experiment, overrides)])
+
+
+def no_record(experiment: str) -> UsageError:
+    """What to do where an experiment has no record at all."""
+    return UsageError(
+        f"no record of {experiment} in {places.results_dir() / 'runs'}. "
+        f"Make them with: sam-bench sweep {experiment}, or set SAM_BENCH_RESULTS to where they are."
+    )
 
 
 def cell_overrides(arguments: argparse.Namespace) -> list[str]:

@@ -2,11 +2,13 @@
 
 import warnings
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from sam_bench.errors import UsageError
 from sam_bench.store import places
+from sam_bench.store.disk import need_real_folder
 
 
 class TensorBoardLogger:
@@ -23,7 +25,12 @@ class TensorBoardLogger:
     def start(self, head: Mapping[str, Any]) -> None:
         """Open the event file of the run, beside those of its earlier parts."""
         folder: Path = places.results_dir() / "tensorboard" / head["run_id"]
-        self._try(lambda: setattr(self, "_writer", self._open(str(folder))))
+
+        def opened() -> None:
+            need_real_folder(folder, 2)  # in somebody's results folder it may be a link to anywhere
+            self._writer = self._open(str(folder))
+
+        self._try(opened)
 
     def log(self, row: Mapping[str, Any]) -> None:
         """One point per column at the training step."""
@@ -38,7 +45,7 @@ class TensorBoardLogger:
     def _write(self, values: Mapping[str, Any], step: int) -> None:
         for name, value in values.items():
             if value is not None and self._writer is not None:
-                self._try(lambda name=name, value=value: self._writer.add_scalar(name, value, step))
+                self._try(partial(self._writer.add_scalar, name, value, step))
 
     def _try(self, job: Callable[[], None]) -> None:
         try:

@@ -3,12 +3,17 @@
 W&B lives in a process of its own, which reads what to log from a pipe that is never waited for: whatever W&B does -
 import, connect, hang, crash - costs the run at most `patience` seconds at its end. What was not written by then can
 be sent again from the records: `sam-bench wandb sync`.
+
+wandb's own service is no substitute: `wandb.init` in the process of the run waits for it. With a server that accepts
+and never answers it held the run for 32 to 36 s before it raised (n = 3, wandb 0.31.0, a busy Intel Xeon with 2 cores,
+2026-11-21); offline it took 9 to 18 s there. And to send the record at its end alone would show no live curve.
 """
 
 import csv
 import hashlib
 import json
 import os
+import re
 import select
 import subprocess
 import sys
@@ -20,9 +25,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from sam_bench.api import Record
 from sam_bench.errors import UsageError
 from sam_bench.store import places
-from sam_bench.store.disk import atomic_write
+from sam_bench.store.disk import atomic_write, need_real_folder, read_file
 from sam_bench.store.index import curve
 
 MODES = ("offline", "online", "disabled")
@@ -30,6 +36,7 @@ SUMMARY = ("best_epoch", "steps", "grad_evals", "grad_evals_per_step", "sam_frac
            "train_seconds", "eval_seconds", "setup_seconds", "throughput", "peak_memory_bytes",
            "parameters")  # fmt: skip
 DIGEST = "record_sha256"  # in the summary of a run that was sent whole
+NAME = re.compile(r"[A-Za-z0-9_.+-]+")  # of a W&B run of ours
 BACKLOG = 2**24  # bytes that may wait for a W&B that does not read; beyond, the mirror is given up
 
 
@@ -65,7 +72,7 @@ class WandbLogger:
         if mode not in MODES:
             raise UsageError(f"logger.mode must be one of {', '.join(MODES)}, not {mode!r}.")
         self.project, self.mode, self.entity, self.patience = project, mode, entity, patience
-        self._process: subprocess.Popen | None = None
+        self._process: Any = None  # a Popen with pipes
         self._complaints: Any = None
         self._waiting = b""
         self._broken = ""
@@ -142,24 +149,27 @@ def mirror(lines: Iterable[str], answer: BinaryIO) -> None:
     """What the process of W&B does: open the run, log, finish; a run without a `finish` was interrupted."""
     import wandb
 
-    run, status = None, 1
+    run: Any = None
+    status = 1
     for line in lines:
         what, content = json.loads(line)
         if what == "init":
-            Path(content["dir"]).mkdir(parents=True, exist_ok=True)
-            run = wandb.init(**content, settings=_quiet(wandb))
+            folder = Path(content["dir"])
+            folder.mkdir(parents=True, exist_ok=True)
+            need_real_folder(folder / "wandb")  # in somebody's results folder it may be a link to anywhere
+            run = wandb.init(**content, settings=_settings(wandb))
         elif what == "log":
             run.log(content, step=content["step"])
         elif what == "finish":
             run.summary.update(content)
             status = 0
     if run is not None:
-        run.finish(exit_code=status)
+        _end(run, status)
         answer.write(b"written")
         answer.flush()
 
 
-def sync(experiments: Mapping[str, Sequence[Mapping]], *, project: str = "sam_bench", entity: str | None = None,
+def sync(experiments: Mapping[str, Sequence[Record]], *, project: str = "sam_bench", entity: str | None = None,
          mode: str = "online", files: Mapping[str, Sequence[Path]] | None = None) -> list[str]:  # fmt: skip
     """Send the finished records of these experiments, {name: loaded records}; returns the W&B runs that were sent.
 
@@ -171,6 +181,7 @@ def sync(experiments: Mapping[str, Sequence[Mapping]], *, project: str = "sam_be
 
     folder = places.results_dir()
     folder.mkdir(parents=True, exist_ok=True)
+    need_real_folder(folder / "wandb")
     ledger = folder / "wandb" / f"sent_{mode}.json"
     options = {"project": project, "entity": entity, "mode": mode, "dir": str(folder)}
     try:
@@ -189,7 +200,7 @@ def sync(experiments: Mapping[str, Sequence[Mapping]], *, project: str = "sam_be
     return sent
 
 
-def _parcels(wandb: Any, experiments: Mapping, files: Mapping[str, Sequence[Path]],
+def _parcels(wandb: Any, experiments: Mapping[str, Sequence[Record]], files: Mapping[str, Sequence[Path]],
              options: Mapping[str, Any]) -> Iterable[tuple[str, str, Callable[[], None]]]:  # fmt: skip
     """(W&B run, digest of its content, what sends it) of every finished record and of every experiment's files."""
     where = (options["project"], options["mode"], options["entity"], Path(options["dir"]))
@@ -202,8 +213,21 @@ def _parcels(wandb: Any, experiments: Mapping, files: Mapping[str, Sequence[Path
         yield f"{name}-report", content, partial(_send_files, wandb, name, chosen, content, options)
 
 
-def _quiet(wandb: Any) -> Any:
-    return wandb.Settings(silent=True, console="off", init_timeout=30, x_disable_stats=True)
+def _settings(wandb: Any) -> Any:
+    """No output, and nothing of the machine: no host, user, path, command, git remote or list of packages."""
+    return wandb.Settings(
+        silent=True, console="off", init_timeout=30, x_disable_stats=True, x_disable_meta=True,
+        x_disable_machine_info=True, x_save_requirements=False, disable_git=True, disable_code=True,
+        disable_job_creation=True, host="", username="", program="", program_relpath="", program_abspath="",
+    )  # fmt: skip
+
+
+def _end(run: Any, status: int = 0) -> None:
+    """Close a W&B run and drop W&B's own logs of it, which are full of paths; after an error they stay."""
+    logs = Path(run.dir).parent / "logs"
+    run.finish(exit_code=status)
+    for name in ("debug.log", "debug-internal.log", "debug-core.log"):
+        (logs / name).unlink(missing_ok=True)
 
 
 def _remote(wandb: Any, project: str, entity: str | None) -> dict[str, str]:
@@ -219,28 +243,29 @@ def _remote(wandb: Any, project: str, entity: str | None) -> dict[str, str]:
 def _ledger(path: Path) -> dict[str, str]:
     """Digests of the runs that were written whole and whose offline files are still there."""
     try:
-        known = json.loads(path.read_bytes())
-    except (OSError, ValueError):
+        known = json.loads(read_file(path, depth=2))
+    except (OSError, ValueError, RecursionError):
         return {}
-    return {name: content for name, content in known.items() if any(path.parent.glob(f"*-{name}/*.wandb"))}
+    kept = known.items() if isinstance(known, dict) else ()
+    return {name: told for name, told in kept if NAME.fullmatch(name) and any(path.parent.glob(f"*-{name}/*.wandb"))}
 
 
-def _send_record(wandb: Any, record: Mapping, options: Mapping[str, Any]) -> None:
+def _send_record(wandb: Any, record: Record, options: Mapping[str, Any]) -> None:
     """One run, from its record: steps that W&B already has are dropped by it, the summary replaces the old one."""
-    run = wandb.init(**options, settings=_quiet(wandb))
+    run = wandb.init(**options, settings=_settings(wandb))
     try:
         for row in curve(record):
             known = {key: value for key, value in row.items() if value == value}
             run.log(known, step=int(row["step"]))
         run.summary.update(summary(record))
     finally:
-        run.finish()
+        _end(run)
 
 
 def _send_files(wandb: Any, name: str, files: Sequence[Path], content: str, options: Mapping[str, Any]) -> None:
     """The tables and figures of an experiment as one artifact; the same files are the same version of it."""
     run = wandb.init(**options, id=f"{name}-report", name=f"{name}-report", resume="allow", reinit="create_new",
-                     group=name, job_type="report", settings=_quiet(wandb))  # fmt: skip
+                     group=name, job_type="report", settings=_settings(wandb))  # fmt: skip
     try:
         artifact = wandb.Artifact(f"{name}-report", type="report")
         for path in map(Path, files):
@@ -251,7 +276,7 @@ def _send_files(wandb: Any, name: str, files: Sequence[Path], content: str, opti
         run.log_artifact(artifact)
         run.summary[DIGEST] = content
     finally:
-        run.finish()
+        _end(run)
 
 
 if __name__ == "__main__":

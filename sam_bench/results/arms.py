@@ -4,7 +4,9 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any, cast
 
+from sam_bench.api import Failed, Finished, Labels, Metric, Record
 from sam_bench.results.published import Published, published
 from sam_bench.results.stats import Comparison, Summary, compare, differences, summary
 from sam_bench.store.identity import important
@@ -18,27 +20,29 @@ COSTS = ("throughput", "grad_evals", "grad_evals_per_step", "sam_fraction", "tra
 class Arm:
     """The runs of one configuration under several seeds; `variant` names what sets it apart from its namesakes."""
 
-    labels: Mapping
-    runs: list[dict]
-    failed: list[dict]
+    labels: Labels
+    runs: list[Finished]
+    failed: list[Failed]
     variant: str = ""
     versus: Comparison | None = None
     base: "Arm | None" = None
     published: list[Published] = field(default_factory=list)
-    memo: dict = field(default_factory=dict, repr=False)  # what is worth computing once
+    memo: dict[Any, Any] = field(default_factory=dict, repr=False)  # what is worth computing once
 
     def config_without(self, *apart: str) -> str:
         """The configuration of the runs without their seeds and these groups, as text."""
         if apart not in self.memo:
-            self.memo[apart] = arm_config((self.runs or self.failed)[0], without=apart)
-        return self.memo[apart]
+            every: list[Record] = [*self.runs, *self.failed]
+            self.memo[apart] = arm_config(every[0], without=apart)
+        return str(self.memo[apart])
 
     @property
-    def options(self) -> dict:
+    def options(self) -> dict[str, Any]:
         """The configuration of the runs, {"train.epochs": 8, ...}, without their seeds."""
         if "options" not in self.memo:
             self.memo["options"] = flatten(json.loads(self.config_without()))
-        return self.memo["options"]
+        options: dict[str, Any] = self.memo["options"]
+        return options
 
     @property
     def name(self) -> str:
@@ -46,13 +50,14 @@ class Arm:
         return f"{self.labels['optimizer']} ({self.variant})" if self.variant else str(self.labels["optimizer"])
 
     @property
-    def metric(self) -> Mapping:
+    def metric(self) -> Metric:
         """Name and direction of the metric."""
-        known = (run["metric"] for run in (*self.runs, *self.failed) if "metric" in run)
-        return next(known, {"name": "score", "higher_is_better": True})
+        every: list[Record] = [*self.runs, *self.failed]
+        nothing: Metric = {"name": "score", "higher_is_better": True}
+        return next((run["metric"] for run in every if "metric" in run), nothing)
 
     @property
-    def scores(self) -> dict:
+    def scores(self) -> dict[tuple[int, int], float]:
         """Test metric by (seed, split_seed)."""
         return {seeds_of(run): score(run) for run in self.runs}
 
@@ -63,7 +68,7 @@ class Arm:
 
     def cost(self, name: str) -> float:
         """Mean over the runs of a column of COSTS; NaN where nobody measured it."""
-        values = [run.get(name) for run in self.runs]
+        values: list[float | None] = [cast(dict[str, Any], run).get(name) for run in self.runs]
         return summary([math.nan if value is None else value for value in values]).mean
 
     @property
@@ -102,19 +107,22 @@ class Block:
         return any(arm.unverified for arm in self.arms)
 
     @property
-    def metric(self) -> Mapping:
+    def metric(self) -> Metric:
         """Name and direction of the metric."""
         return next((arm for arm in self.arms if arm.runs), self.arms[0]).metric
 
 
-def blocks(records: Sequence[Mapping]) -> list[Block]:
+def blocks(records: Sequence[Record]) -> list[Block]:
     """Blocks and their arms, in the order of first appearance, each arm compared to its base arm."""
-    grouped: dict[tuple, dict[tuple, Arm]] = {}
+    grouped: dict[tuple[str, str, str], dict[tuple[str, str], Arm]] = {}
     for record in records:
         labels = record["labels"]
-        arms = grouped.setdefault(tuple(labels[key] for key in ("dataset", "model", "base")), {})
+        arms = grouped.setdefault((labels["dataset"], labels["model"], labels["base"]), {})
         arm = arms.setdefault((labels["optimizer"], arm_config(record)), Arm(labels, [], []))
-        (arm.runs if record["status"] == "finished" else arm.failed).append(record)
+        if record["status"] == "finished":
+            arm.runs.append(record)
+        else:
+            arm.failed.append(record)
     found = [Block(*key, list(arms.values())) for key, arms in grouped.items()]
     for block in found:
         _name_variants(block.arms)
@@ -126,21 +134,21 @@ def blocks(records: Sequence[Mapping]) -> list[Block]:
     return found
 
 
-def arm_config(record: Mapping, without: tuple[str, ...] = ()) -> str:
+def arm_config(record: Record, without: tuple[str, ...] = ()) -> str:
     """What the runs of an arm have in common, as text: the configuration without its seeds."""
     config = important(record["config"])
     return json.dumps({k: v for k, v in config.items() if k not in ("seed", "split_seed", *without)}, sort_keys=True)
 
 
-def flatten(config: Mapping, prefix: str = "") -> dict:
+def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """{"train.epochs": 8} from {"train": {"epochs": 8}}."""
-    flat = {}
+    flat: dict[str, Any] = {}
     for key, value in config.items():
         flat |= flatten(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
     return flat
 
 
-def seeds_of(run: Mapping) -> tuple:
+def seeds_of(run: Record) -> tuple[int, int]:
     """What pairs a run with those of other arms: (seed, split_seed)."""
     return run["labels"]["seed"], run["labels"].get("split_seed", 0)
 
@@ -182,6 +190,9 @@ def _name_variants(arms: Sequence[Arm]) -> None:
 def _compare(arms: Sequence[Arm]) -> None:
     """Compare every arm that has one to its base arm: one family of tests."""
     tested = [arm for arm in arms if arm.base is not None and arm.runs]
-    pairs = [(differences(arm.scores, arm.base.scores), arm.metric["higher_is_better"]) for arm in tested]
+    bases = [arm.base.scores for arm in tested if arm.base]
+    pairs = [
+        (differences(arm.scores, base), arm.metric["higher_is_better"]) for arm, base in zip(tested, bases, strict=True)
+    ]
     for arm, found in zip(tested, compare(pairs), strict=True):
         arm.versus = found if found.n else None

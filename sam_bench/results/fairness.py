@@ -1,13 +1,16 @@
 """What makes an experiment's numbers weaker than they look: findings of level `warn`, and the marks of tables."""
 
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
+from sam_bench.api import Finished, Record
 from sam_bench.results.arms import BASE_ARM, Arm, Block
 from sam_bench.results.stats import ENOUGH_SEEDS, summary
 
 SKIPPED = 0.01  # of the steps: fp16 looks for its loss scale with the first few
+T = TypeVar("T")
 DISTURBED = 0.25  # relative: other work on the machine, not the method, makes timings differ by so much
 
 
@@ -21,7 +24,7 @@ class Finding:
     runs: tuple[str, ...]
 
 
-def doubts(found: Sequence[Block], runs: Sequence[Mapping]) -> list[Finding]:
+def doubts(found: Sequence[Block], runs: Sequence[Finished]) -> list[Finding]:
     """All of them about these blocks and their finished runs."""
     of_runs, of_machines = (_unverified, _short, _skipped, _code), (_arithmetic, _hardware, _timings)
     about_runs = [finding for check in of_runs for finding in check(runs)]
@@ -29,7 +32,7 @@ def doubts(found: Sequence[Block], runs: Sequence[Mapping]) -> list[Finding]:
     return [*about_runs, *_variants(found), *_few_seeds(found), *about_machines]
 
 
-def _unverified(runs: Sequence[Mapping]) -> Iterable[Finding]:
+def _unverified(runs: Sequence[Finished]) -> Iterable[Finding]:
     runs = [run for run in runs if not run["data"]["verified"]]
     for dataset in sorted({str(run["labels"]["dataset"]) for run in runs}):
         names = names_of(run for run in runs if str(run["labels"]["dataset"]) == dataset)
@@ -41,13 +44,13 @@ def _unverified(runs: Sequence[Mapping]) -> Iterable[Finding]:
         )
 
 
-def _short(runs: Sequence[Mapping]) -> Iterable[Finding]:
+def _short(runs: Sequence[Finished]) -> Iterable[Finding]:
     names = names_of(run for run in runs if run.get("short"))
     if names:
         yield Finding("short", "warn", f"{_count(names)} cut short by train.max_steps", names)
 
 
-def _skipped(runs: Sequence[Mapping]) -> Iterable[Finding]:
+def _skipped(runs: Sequence[Finished]) -> Iterable[Finding]:
     many = [run for run in runs if run.get("skipped_steps", 0) > SKIPPED * max(1, run.get("steps", 0))]
     if many:
         worst = max(many, key=lambda run: run["skipped_steps"] / max(1, run["steps"]))
@@ -81,18 +84,19 @@ def _few_seeds(found: Sequence[Block]) -> Iterable[Finding]:
     for block in found:
         few = [arm for arm in block.arms if arm.versus is not None and arm.versus.too_few]
         if few:
-            least = min(arm.versus.n for arm in few)
+            least = min(arm.versus.n for arm in few if arm.versus)
             message = f"{block.title}: too few seeds ({least}) for {', '.join(arm.name for arm in few)}; "
             message += f"{ENOUGH_SEEDS} are needed"
             yield Finding("seeds", "warn", message, tuple(name for arm in few for name in names_of(arm.runs)))
-        unpaired = [arm for arm in block.arms if arm.base and arm.runs and arm.scores.keys() != arm.base.scores.keys()]
-        if unpaired:
-            message = f"{block.title}: only common seeds are compared, {', '.join(arm.name for arm in unpaired)} and "
-            message += f"{unpaired[0].base.name} do not have the same"
-            yield Finding("seeds", "warn", message, tuple(name for arm in unpaired for name in names_of(arm.runs)))
+        pairs = [(arm, arm.base) for arm in block.arms if arm.base and arm.runs]
+        pairs = [(arm, base) for arm, base in pairs if arm.scores.keys() != base.scores.keys()]
+        if pairs:
+            message = f"{block.title}: only common seeds are compared, {', '.join(arm.name for arm, _ in pairs)} and "
+            message += f"{pairs[0][1].name} do not have the same"
+            yield Finding("seeds", "warn", message, tuple(name for arm, _ in pairs for name in names_of(arm.runs)))
 
 
-def _code(runs: Sequence[Mapping]) -> Iterable[Finding]:
+def _code(runs: Sequence[Finished]) -> Iterable[Finding]:
     dirty = names_of(run for run in runs if run["provenance"].get("dirty"))
     if dirty:
         yield Finding("commit", "warn", f"{_count(dirty)} made from changed code (dirty commit)", dirty)
@@ -131,7 +135,7 @@ def mixed_arithmetic(arm: Arm) -> bool:
     return len(_of_comparison(arm, "computed", _computed)) > 1
 
 
-def _computed(run: Mapping) -> str:
+def _computed(run: Finished) -> str:
     """`bf16, compiled`: what a record says it was, or, before it did, what its configuration says."""
     precision = run["provenance"].get("precision") or run["config"].get("precision", "fp32")
     return f"{precision}, compiled" if run["provenance"].get("compiled") else precision
@@ -144,7 +148,7 @@ def disturbed(arm: Arm) -> str:
         return f"they come from {len(machines)} kinds of hardware"
     if mixed_arithmetic(arm):
         return "their runs were computed in several ways"
-    speeds = summary([run["throughput"] for run in arm.runs if run.get("throughput")])
+    speeds = summary([speed for run in arm.runs if (speed := run.get("throughput"))])
     if speeds.n > 1 and speeds.std > DISTURBED * speeds.mean:
         return f"its runs differ in throughput by {100 * speeds.std / speeds.mean:.0f} % (standard deviation)"
     if arm.base is not None:
@@ -156,19 +160,20 @@ def disturbed(arm: Arm) -> str:
 
 def mixed_code(arm: Arm) -> bool:
     """Whether an arm and its base arm were made from different commits, or from changed code."""
-    codes = _of_comparison(arm, "codes", lambda run: (_commit(run), bool(run["provenance"].get("dirty"))))
-    return len(codes) > 1 or any(dirty for _, dirty in codes)
+    commits = _of_comparison(arm, "commits", _commit)
+    return len(commits) > 1 or True in _of_comparison(arm, "dirty", lambda run: bool(run["provenance"].get("dirty")))
 
 
-def _of_comparison(arm: Arm, name: str, key: Callable[[Mapping], object]) -> set:
+def _of_comparison(arm: Arm, name: str, key: Callable[[Finished], Hashable]) -> set[Hashable]:
     """All values of `key` in the runs of an arm and of the base arm that it is compared to."""
     for part in filter(None, (arm, arm.base)):
         if name not in part.memo:
             part.memo[name] = {key(run) for run in part.runs}
-    return arm.memo[name] | (arm.base.memo[name] if arm.base is not None else set())
+    values: set[Hashable] = arm.memo[name] | (arm.base.memo[name] if arm.base is not None else set())
+    return values
 
 
-def _commit(run: Mapping) -> str:
+def _commit(run: Finished) -> str:
     return str(run["provenance"].get("commit"))[:10]
 
 
@@ -181,11 +186,11 @@ def _timings(found: Sequence[Block]) -> Iterable[Finding]:
                 yield Finding("timings", "warn", message, names_of(arm.runs))
 
 
-def _machine(hardware: Mapping) -> str:
+def _machine(hardware: Mapping[str, Any]) -> str:
     return f"{hardware.get('name')} ({hardware.get('device')}, {hardware.get('threads')} threads)"
 
 
-def _kinds(runs: Iterable[Mapping], key: Callable[[Mapping], str]) -> dict[str, int]:
+def _kinds(runs: Iterable[T], key: Callable[[T], str]) -> dict[str, int]:
     """How often each value of `key` occurs, the most frequent first."""
     counts: dict[str, int] = {}
     for run in runs:
@@ -197,10 +202,10 @@ def _listed(kinds: Mapping[str, int]) -> str:
     return ", ".join(f"{name} x {count}" for name, count in kinds.items())
 
 
-def _count(names: Sequence[str]) -> str:
+def _count(names: Sequence[object]) -> str:
     return "1 run" if len(names) == 1 else f"{len(names)} runs"
 
 
-def names_of(runs: Iterable[Mapping]) -> tuple[str, ...]:
+def names_of(runs: Iterable[Record]) -> tuple[str, ...]:
     """The run ids."""
     return tuple(run["run_id"] for run in runs)

@@ -2,11 +2,13 @@
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from typing import Literal, overload
 
 from sam_bench.results.arms import Arm, Block
 from sam_bench.results.stats import Summary, summary
 from sam_bench.results.tables.render import Cell, Section
 from sam_bench.store import added
+from sam_bench.store.measurements import Gradients, Landscape, Measurement, Sharpness
 
 # Column of the csv -> (header, path within an added record).
 COLUMNS = {
@@ -18,10 +20,11 @@ COLUMNS = {
     "gap_metric": ("gap, metric", ("gap", "metric")),
 }
 TRACES = ("norm_g", "norm_g_s", "norm_direction", "cos_g", "cos_g_s", "cos_g_after_g_s", "cos_direction_g_s")
-DOUBTS = ("largest_eigenvalue", "trace")  # what may not have converged
+# What may not have converged.
+DOUBTS: tuple[Literal["largest_eigenvalue", "trace"], ...] = ("largest_eigenvalue", "trace")
 
 
-def measured(found: Sequence[Block]) -> dict[Arm, list[dict]]:
+def measured(found: Sequence[Block]) -> dict[Arm, list[Sharpness]]:
     """The sharpness of each arm's runs, those that were measured; within a block all with the same settings."""
     chosen = {}
     for block in found:
@@ -31,35 +34,41 @@ def measured(found: Sequence[Block]) -> dict[Arm, list[dict]]:
     return {arm: values for arm, values in chosen.items() if values}
 
 
-def beside(block: Block, kind: str) -> dict[str, dict]:
+@overload
+def beside(block: Block, kind: Literal["sharpness"]) -> dict[str, Sharpness]: ...
+@overload
+def beside(block: Block, kind: Literal["landscape"]) -> dict[str, Landscape]: ...
+@overload
+def beside(block: Block, kind: Literal["gradients"]) -> dict[str, Gradients]: ...
+def beside(block: Block, kind: added.Kind) -> Mapping[str, Measurement]:
     """The added records of a kind of the runs of a block, {run_id: content}."""
     return added.load([run for arm in block.arms for run in arm.runs], kind)
 
 
-def value(content: Mapping, column: str) -> float:
+def value(content: Sharpness, column: str) -> float:
     """One of COLUMNS of an added record; NaN where it could not be measured."""
     inner: object = content
     for key in COLUMNS[column][1]:
         inner = inner.get(key) if isinstance(inner, Mapping) else None
-    return math.nan if inner is None else float(inner)
+    return float(inner) if isinstance(inner, int | float) else math.nan
 
 
-def epoch_means(rows: Mapping[str, Sequence]) -> dict[str, dict[int, float]]:
+def epoch_means(rows: Mapping[str, Sequence[float | None]]) -> dict[str, dict[int, float]]:
     """{trace: {epoch: mean over its watched steps}} of successive gradients, epochs counted from 1."""
     found: dict[str, dict[int, list[float]]] = {}
     for name in (name for name in TRACES if name in rows):
         for epoch, number in zip(rows["epoch"], rows[name], strict=True):
-            if number is not None:
+            if number is not None and epoch is not None:
                 found.setdefault(name, {}).setdefault(math.floor(epoch) + 1, []).append(number)
     return {name: {epoch: sum(row) / len(row) for epoch, row in values.items()} for name, values in found.items()}
 
 
-def column(contents: Sequence[Mapping], name: str) -> Summary:
+def column(contents: Sequence[Sharpness], name: str) -> Summary:
     """A column over the runs of an arm."""
     return summary([value(content, name) for content in contents])
 
 
-def section(block: Block, chosen: Mapping[Arm, Sequence[Mapping]]) -> Section | None:
+def section(block: Block, chosen: Mapping[Arm, Sequence[Sharpness]]) -> Section | None:
     """The printed table of a block; None where none of its runs was measured."""
     arms = [arm for arm in block.arms if arm in chosen]
     if not arms:
@@ -76,14 +85,18 @@ def section(block: Block, chosen: Mapping[Arm, Sequence[Mapping]]) -> Section | 
     return Section(f"sharpness of {block.title}", header, rows, notes)
 
 
-def _cell(contents: Sequence[Mapping], name: str) -> Cell:
+def _cell(contents: Sequence[Sharpness], name: str) -> Cell:
     found = column(contents, name)
     known = [abs(size) for size in (found.mean, found.std) if math.isfinite(size)]
     form = _format(max(known, default=0.0))
     text = form(found.mean) + (f" ± {form(found.std)}" if found.n > 1 else "")
     text += f" ({found.n})" if name == "largest_eigenvalue" else ""
-    doubt = name in DOUBTS and not all(content[name]["converged"] for content in contents)
+    doubt = name in DOUBTS and not all(_converged(content)[name] for content in contents)
     return Cell(text + (" ?" if doubt else ""), value=found.mean)
+
+
+def _converged(content: Sharpness) -> dict[str, bool]:
+    return {name: content[name]["converged"] for name in DOUBTS}
 
 
 def _format(size: float) -> Callable[[float], str]:
@@ -94,7 +107,7 @@ def _format(size: float) -> Callable[[float], str]:
     return lambda number: f"{number:.2e}" if math.isfinite(number) else "n/a"
 
 
-def _explain(content: Mapping) -> str:
+def _explain(content: Sharpness) -> str:
     subset, settings = content["subset"], content["settings"]
     steps = settings["ascent_steps"]
     return (

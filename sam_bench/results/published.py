@@ -3,12 +3,16 @@
 import csv
 import functools
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+from sam_bench.api import Labels
 
 REFERENCE = Path(__file__).with_name("paper_reference.csv")
 # How a published metric becomes one of ours: (our name, value -> ours, spread -> ours).
-CONVERT = {
+CONVERT: dict[str, tuple[str, Callable[[float], float], Callable[[float], float]]] = {
     "test_accuracy_pct": ("accuracy", lambda v: v / 100, lambda s: s / 100),
     "test_error_pct": ("accuracy", lambda v: 1 - v / 100, lambda s: s / 100),
     "test_roc_auc": ("roc_auc", float, float),
@@ -35,12 +39,12 @@ class Published:
 
 
 @functools.cache
-def _rows(file: Path) -> tuple[dict, ...]:
+def _rows(file: Path) -> tuple[dict[str, Any], ...]:
     with open(file, newline="") as lines:
         return tuple(csv.DictReader(lines))
 
 
-def published(labels: dict, metric: str, file: Path = REFERENCE) -> list[Published]:
+def published(labels: Labels, metric: str, file: Path = REFERENCE) -> list[Published]:
     """Values printed for these labels (dataset, model, base, optimizer) and test metric, in the file's order.
 
     Names are compared without case, punctuation and what stands in brackets. A match says that data set, model and
@@ -49,7 +53,7 @@ def published(labels: dict, metric: str, file: Path = REFERENCE) -> list[Publish
     dataset, model = _plain(labels["dataset"]), _plain(labels["model"])
     found = []
     for row in _rows(file):
-        ours, convert, spread = CONVERT.get(row["metric"], (None, None, None))
+        ours, convert, spread = CONVERT.get(row["metric"], ("", float, float))
         if (
             ours == metric
             and _plain(row["dataset"]) == dataset
@@ -64,7 +68,7 @@ def published(labels: dict, metric: str, file: Path = REFERENCE) -> list[Publish
     return found
 
 
-def _same_method(method: str, labels: dict) -> bool:
+def _same_method(method: str, labels: Labels) -> bool:
     name, ours = _plain(_head(method)), _plain(labels["optimizer"])
     if ours == "erm":
         base = _plain(labels["base"])

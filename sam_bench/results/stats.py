@@ -4,6 +4,7 @@ import functools
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -59,7 +60,7 @@ def summary(values: Sequence[float]) -> Summary:
     return Summary(mean, float(known.std(ddof=1)) if known.size > 1 else math.nan, int(known.size))
 
 
-def differences(method: Mapping, base: Mapping) -> np.ndarray:
+def differences(method: Mapping[Any, float], base: Mapping[Any, float]) -> np.ndarray:
     """method - base for the keys (seeds) that both have a value for, in sorted order."""
     pairs = [method[key] - base[key] for key in sorted(method.keys() & base.keys())]
     return np.array([pair for pair in pairs if not math.isnan(pair)], dtype=float)
@@ -106,10 +107,11 @@ def _counted(rows: np.ndarray) -> np.ndarray:
     """p of each row (k, n) over all 2^n sign patterns."""
     from scipy.stats import permutation_test
 
-    return permutation_test(
+    p_values: np.ndarray = permutation_test(
         (rows,), np.mean, axis=-1, permutation_type="samples", vectorized=True, n_resamples=2**EXACT_UP_TO,
         batch=2**EXACT_UP_TO,
     ).pvalue  # fmt: skip
+    return p_values
 
 
 def _drawn(rows: np.ndarray) -> np.ndarray:
@@ -119,7 +121,8 @@ def _drawn(rows: np.ndarray) -> np.ndarray:
     """
     signs = np.random.default_rng(0).integers(0, 2, (2**EXACT_UP_TO, rows.shape[1])) * 2.0 - 1.0
     reached = np.abs(signs @ rows.T) >= np.abs(rows.sum(1)) * (1 - 1e-12)
-    return (reached.sum(0) + 1) / (len(signs) + 1)
+    p_values: np.ndarray = (reached.sum(0) + 1) / (len(signs) + 1)
+    return p_values
 
 
 def _alike(samples: Sequence[np.ndarray]) -> Iterator[list[int]]:
@@ -155,7 +158,7 @@ def compare(pairs: Sequence[tuple[np.ndarray, bool]]) -> list[Comparison]:
     adjusted = holm([p if len(pair[0]) >= ENOUGH_SEEDS else math.nan for p, pair in zip(p_values, pairs, strict=True)])
     found = []
     for (values, higher), p, p_holm, (low, high) in zip(pairs, p_values, adjusted, ends, strict=True):
-        mean = summary(values)
+        mean = summary(values.tolist())
         better = mean.mean > 0 if higher else mean.mean < 0
         found.append(Comparison(mean.mean, mean.std, mean.n, low, high, p, p_holm, better))
     return found
@@ -204,7 +207,7 @@ def ranks(scores: Mapping[str, Sequence[float]], higher_is_better: Sequence[bool
     return Ranks(names, average, n, float(chi2), float(p), float(q * math.sqrt(k * (k + 1) / (6 * n))))
 
 
-def time_to_target(curve: Sequence[Mapping], metric: str, target: float, higher: bool, clock: str) -> float:
+def time_to_target(curve: Sequence[Mapping[str, float]], metric: str, target: float, higher: bool, clock: str) -> float:
     """The value of `clock` (a column of the curve) when the valid metric first reaches `target`; inf if never."""
     for row in curve:
         value = row.get(f"valid/{metric}", math.nan)
@@ -213,7 +216,9 @@ def time_to_target(curve: Sequence[Mapping], metric: str, target: float, higher:
     return math.inf
 
 
-def performance_profile(times: Mapping[str, Sequence[float]], ratios: Sequence[float]) -> dict[str, np.ndarray]:
+def performance_profile(
+    times: Mapping[str, Sequence[float]], ratios: Sequence[float] | np.ndarray
+) -> dict[str, np.ndarray]:
     """Share of problems solved within each ratio of the best time (Dolan & More 2002); inf is an unsolved problem."""
     table = np.array([list(values) for values in times.values()], dtype=float)
     best = table.min(axis=0)
@@ -236,7 +241,7 @@ def minimum_detectable_difference(std: float, n: int, power: float = 0.8) -> flo
 
     `std` is that of the paired differences; the answer has its unit. NaN below two pairs.
     """
-    return math.nan if n < 2 or math.isnan(std) else std * _detectable_effect(n, power)
+    return math.nan if n < 2 or math.isnan(std) else float(std * _detectable_effect(n, power))
 
 
 @functools.cache

@@ -1,21 +1,25 @@
 """Whether an experiment's records are whole, and its comparisons fair.
 
-A finding of level `fail` says that a number must not be used as it stands; `warn` that it is weaker than it looks.
+A finding of level `fail` says that a number must not be used as it stands; `warn` that it is weaker than it looks;
+`note` is for the record.
 """
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any, cast
 
+from sam_bench.api import Finished, Record
 from sam_bench.errors import UsageError
 from sam_bench.results.arms import BASE_ARM, Arm, Block, blocks, seeds_of
 from sam_bench.results.fairness import Finding, doubts, names_of
+from sam_bench.store import added
 from sam_bench.store.identity import run_id
-from sam_bench.store.index import curve
+from sam_bench.store.index import curve, error_line
 from sam_bench.store.record import damaged_files
 
 
-def verify(records: Sequence[Mapping], found: Sequence[Block] | None = None) -> list[Finding]:
+def verify(records: Sequence[Record], found: Sequence[Block] | None = None) -> list[Finding]:
     """All findings about these loaded records, failures first; [] when nothing is wrong.
 
     Reads each run's curve.csv. No data set is read: `sam-bench data verify` does that. `found` are the records'
@@ -28,13 +32,30 @@ def verify(records: Sequence[Mapping], found: Sequence[Block] | None = None) -> 
     return sorted(findings, key=lambda finding: finding.level != "fail")
 
 
+def unusable(bad: Mapping[str, str], records: Sequence[Record]) -> list[Finding]:
+    """A finding for every record that cannot be read, {run_id: what is wrong}, and for every such added record."""
+    found = [Finding("record", "fail", message, (name,)) for name, message in bad.items()]
+    return found + [Finding("record", "fail", message, ()) for message in added.unusable(records)]
+
+
+def without_checksum(records: Sequence[Record]) -> list[Finding]:
+    """A note where records cannot show that nobody edited them: those of schema 1 carry no checksum of themselves."""
+    names = names_of(record for record in records if "sha256" not in record)
+    if not names:
+        return []
+    message = (
+        f"{len(names)} of {len(records)} records carry no checksum of their own (schema 1): an edit that agrees with "
+        "their configuration and curve would not be seen"
+    )
+    return [Finding("checksum", "note", message, names)]
+
+
 def describe(findings: Sequence[Finding]) -> str:
     """The findings as lines of text."""
-    if not findings:
-        return (
-            "nothing is wrong: records whole, budgets, splits and schedules equal, one commit, one kind of hardware\n"
-        )
     lines = [f"{finding.level:4}  {finding.check:10}  {finding.message}" for finding in findings]
+    if all(finding.level == "note" for finding in findings):
+        sound = "nothing is wrong: records whole, budgets, splits and schedules equal, one commit, one kind of hardware"
+        lines = [sound, *lines]
     return "\n".join(lines) + "\n"
 
 
@@ -47,6 +68,7 @@ def fairness(found: Sequence[Block]) -> list[Finding]:
         Finding(check, "fail", f"{block.title}: {arm.name} and {arm.base.name} {message}", names_of(arm.runs))
         for block in found
         for arm in block.arms
+        if arm.base
         for check, message in unfair(arm)
     ]
 
@@ -55,7 +77,8 @@ def unfair(arm: Arm) -> Sequence[tuple[str, str]]:
     """(check, what differs) between a method's arm and the base arm that it is compared to."""
     if "unfair" not in arm.memo:
         arm.memo["unfair"] = tuple(_unfair(arm))
-    return arm.memo["unfair"]
+    reasons: tuple[tuple[str, str], ...] = arm.memo["unfair"]
+    return reasons
 
 
 def _unfair(arm: Arm) -> Iterable[tuple[str, str]]:
@@ -63,10 +86,10 @@ def _unfair(arm: Arm) -> Iterable[tuple[str, str]]:
     if base is None or not arm.runs or not base.runs or arm.labels["optimizer"] == BASE_ARM:
         return
     for check, key in (("data", "sha256"), ("split", "split_sha256")):
-        ours, others = ({seeds_of(run): run["data"].get(key) for run in a.runs} for a in (arm, base))
-        differing = sorted(seeds for seeds in ours.keys() & others.keys() if ours[seeds] != others[seeds])
-        if differing:
-            yield check, f"differ in {key} for seed {', '.join(str(seed) for seed, _ in differing)}"
+        ours, others = ({seeds_of(run): cast(dict[str, Any], run["data"])[key] for run in a.runs} for a in (arm, base))
+        apart = sorted(seeds for seeds in ours.keys() & others.keys() if ours[seeds] != others[seeds])
+        if apart:
+            yield check, f"differ in {key} for seed {', '.join(str(seed) for seed, _ in apart)}"
     for check, groups in CONFIGURED.items():
         differing = _differing(arm.options, base.options, groups)
         if differing:
@@ -85,7 +108,7 @@ CONFIGURED = {
 }
 
 
-def _differing(one: Mapping, other: Mapping, groups: Sequence[str]) -> list[str]:
+def _differing(one: Mapping[str, Any], other: Mapping[str, Any], groups: Sequence[str]) -> list[str]:
     """`train.epochs (8, 16)` for every option of these groups that two arms do not share."""
     keys = sorted(key for key in one.keys() | other.keys() if key.partition(".")[0] in groups)
     return [f"{key} ({one.get(key)}, {other.get(key)})" for key in keys if one.get(key) != other.get(key)]
@@ -104,7 +127,7 @@ def _unequal_spending(arm: Arm, base: Arm) -> Iterable[tuple[str, str]]:
             yield "budget", f"spent {ours:.6g} and {others:.6g} {column} under budget={budget}"
 
 
-def _whole(record: Mapping) -> list[Finding]:
+def _whole(record: Record) -> list[Finding]:
     """What is wrong with one record by itself."""
     name = record["run_id"]
 
@@ -112,9 +135,8 @@ def _whole(record: Mapping) -> list[Finding]:
         return Finding(check, "fail", f"{name}: {message}", (name,))
 
     if record["status"] != "finished":
-        error = record.get("error", {})
-        line = (str(error.get("message", "")).strip().splitlines() or ["no message"])[0]
-        return [fail("failed", f"{error.get('type', 'Error')} at step {error.get('step')}: {line}")]
+        kind, _, line = error_line(record).partition(": ")
+        return [fail("failed", f"{kind} at step {record['error'].get('step')}: {line}")]
     found = []
     expected = run_id(record["labels"], record["config"])
     if expected != name:
@@ -133,7 +155,7 @@ def _whole(record: Mapping) -> list[Finding]:
     return found
 
 
-def _against_curve(record: Mapping, rows: Sequence[Mapping]) -> Iterable[str]:
+def _against_curve(record: Finished, rows: Sequence[Mapping[str, float]]) -> Iterable[str]:
     """Where a record and its learning curve contradict each other."""
     if not rows:
         yield "it has no learning curve"
@@ -151,5 +173,5 @@ def _against_curve(record: Mapping, rows: Sequence[Mapping]) -> Iterable[str]:
     best = max(values.values()) if record["metric"]["higher_is_better"] else min(values.values())
     if not math.isclose(stated, best, rel_tol=1e-9):
         yield f"its {name} is {stated:.6g}, not the best of the curve ({best:.6g})"
-    elif values.get(record.get("best_epoch")) != best:
-        yield f"its best epoch ({record.get('best_epoch')}) is not that of its best {name}"
+    elif values.get(record["best_epoch"]) != best:
+        yield f"its best epoch ({record['best_epoch']}) is not that of its best {name}"

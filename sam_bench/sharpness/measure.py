@@ -4,6 +4,7 @@ import contextlib
 import datetime
 import hashlib
 import math
+import os
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from sam_bench.errors import UsageError
 from sam_bench.sharpness import hessian, landscape, watched
 from sam_bench.sharpness.surface import Surface
 from sam_bench.store import added
-from sam_bench.store.disk import checksum
+from sam_bench.store.disk import file_checksum
 from sam_bench.store.folder import RunDirectory
 from sam_bench.store.record import read_record
 from sam_bench.training import precision, provenance, seeding
@@ -48,12 +49,21 @@ class Finished:
 
 
 def finished(cell: RunSpec, results: Path) -> Finished | None:
-    """The cell's run if it is finished and its best weights are there."""
+    """The cell's run if it is finished and its best weights are there.
+
+    Raises UsageError where its record cannot be used, and where the weights are not those that the run wrote.
+    """
     folder = RunDirectory(results, cell.run_id).final
     weights = folder / "best.pt"
-    if not weights.is_file():
+    if not os.path.lexists(weights):
         return None
-    return Finished(cell, read_record(folder), weights, checksum(weights))
+    record, found = read_record(folder), file_checksum(weights)
+    if found != record.get("files", {}).get("best.pt"):
+        raise UsageError(
+            f"{weights} is not what the run wrote (its checksum is not the record's): nothing is measured on it. Move "
+            f"{folder} away and make the run again."
+        )
+    return Finished(cell, record, weights, found)
 
 
 def settings_of(kind: str, options: Mapping, cell: RunSpec) -> dict:

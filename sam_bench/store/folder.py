@@ -9,21 +9,41 @@ import contextlib
 import errno
 import math
 import os
-import shutil
+import re
+import stat
 import threading
 import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
+from sam_bench.api import Record
 from sam_bench.errors import UsageError
-from sam_bench.store.disk import advice, atomic_write, checksum, sync_folder
-from sam_bench.store.lease import Lease, owner
-from sam_bench.store.record import REQUIRED, REQUIRED_FINISHED, SCHEMA, as_csv, as_json, damaged_files, read_record
+from sam_bench.store.disk import (
+    Astray,
+    advice,
+    atomic_write,
+    file_checksum,
+    need_real_folder,
+    open_folder,
+    sync_folder,
+)
+from sam_bench.store.lease import Lease
+from sam_bench.store.owner import owner
+from sam_bench.store.plain_json import as_json, as_json_with_checksum, decode
+from sam_bench.store.record import SCHEMA, as_csv, checked, damaged_files, read_record
 
 FILES = ("best.pt", "curve.csv")  # beside record.json, which holds their checksums
 HEARTBEAT_EVERY = 1.0  # seconds
 RENEW_EVERY = 10.0  # seconds
+# The names that this program gives. Nothing else is ever deleted: what lies beside them is somebody's.
+LEASES = re.compile(r"\.?lease\.[0-9a-f]+(\.[0-9a-f]{32})?")
+DRAFTS = re.compile(
+    r"\.(heartbeat\.json|record\.json|curve\.csv|best\.pt|checkpoint\.pt)\.[0-9a-f]{32}|checkpoint\.pt\.[0-9]+\.tmp"
+)
+WORKING = re.compile(rf"{DRAFTS.pattern}|checkpoint(\.previous)?\.pt|heartbeat\.json")
+WRITTEN = re.compile(rf"{WORKING.pattern}|{LEASES.pattern}|record\.json|curve\.csv|best\.pt")
 
 
 class LeaseLost(UsageError):
@@ -50,17 +70,20 @@ class RunDirectory:
     @property
     def finished(self) -> bool:
         """Whether the run has its final record."""
-        return self.final.exists()
+        return os.path.lexists(self.final)
 
     def claim(self) -> bool:
         """Take the run, to start or resume it in `working`; False when it is finished or somebody else works on it."""
         with advice(self.working):
+            for path in (self.final, self.working, self.failed):
+                need_real_folder(path, 2)
             self._made = [path for path in list(self.working.parents)[:2] if not path.exists()]
             while not self.finished:
                 self.working.parent.mkdir(parents=True, exist_ok=True)
                 with contextlib.suppress(FileExistsError, FileNotFoundError):
                     os.mkdir(self.working)
                 try:
+                    _need_regular(self.working)
                     taken = self.lease.acquire()
                 except FileNotFoundError:  # its owner finished and renamed the folder under our hands
                     taken = False
@@ -91,7 +114,7 @@ class RunDirectory:
             ended.set()
             thread.join()
 
-    def heartbeat(self, info: Mapping) -> None:
+    def heartbeat(self, info: Mapping[str, Any]) -> None:
         """Say that the run is alive and how far it is (step, steps, epoch, metric); at most once a second."""
         now = time.monotonic()
         if now - self._last_heartbeat < HEARTBEAT_EVERY:
@@ -106,33 +129,34 @@ class RunDirectory:
         with advice(self.working):
             self._give_back()
 
-    def finish(self, record: Mapping, curve_rows: Sequence[Mapping]) -> Path:
+    def finish(self, record: Mapping[str, Any], curve_rows: Sequence[Mapping[str, Any]]) -> Path:
         """Write the record and its curve (one row per epoch) and make the run final; returns its folder."""
         self._check_lease()
         record = self._complete(record, "finished")
-        missing = [key for key in (*REQUIRED, *REQUIRED_FINISHED) if key not in record]
-        if missing:
-            raise ValueError(f"a finished record needs {', '.join(missing)}")
+        checked(decode(as_json_with_checksum(record)))  # before anything is written
         self._write(record, curve_rows)
         self._settle(self.final)
         return self.final
 
-    def fail(self, error: Mapping, record: Mapping, curve_rows: Sequence[Mapping] = ()) -> Path:
+    def fail(
+        self, error: Mapping[str, Any], record: Mapping[str, Any], curve_rows: Sequence[Mapping[str, Any]] = ()
+    ) -> Path:
         """Write why the run failed (type, message, traceback, step); replaces an earlier failed attempt."""
         self._check_lease()
         self._write(self._complete({**record, "error": dict(error)}, "failed"), curve_rows)
         self._settle(self.failed)
         return self.failed
 
-    def _write(self, record: Mapping, curve_rows: Sequence[Mapping]) -> None:
+    def _write(self, record: Mapping[str, Any], curve_rows: Sequence[Mapping[str, Any]]) -> None:
         """The record last: with it, and with the files whose checksums it holds, the run is complete."""
         if curve_rows or record["status"] == "finished":
             atomic_write(self.working / "curve.csv", as_csv(curve_rows))
-        files = {name: checksum(path) for name in FILES if (path := self.working / name).exists()}
-        atomic_write(self.working / "record.json", as_json({**record, "files": files}))
+        files = {name: file_checksum(path) for name in FILES if os.path.lexists(path := self.working / name)}
+        atomic_write(self.working / "record.json", as_json_with_checksum({**record, "files": files}))
 
-    def _complete(self, record: Mapping, status: str) -> dict:
-        return {"schema": SCHEMA, "run_id": self.run_id, **record, "status": status}
+    def _complete(self, record: Mapping[str, Any], status: str) -> dict[str, Any]:
+        head = {"schema": SCHEMA, "run_id": self.run_id}
+        return {**head, **record, **head, "status": status}
 
     def _check_lease(self) -> None:
         if not self.lease.held():
@@ -144,10 +168,8 @@ class RunDirectory:
     def _settle(self, target: Path) -> None:
         """Clear away what only a running run needs and rename the folder; the lease goes last, with it."""
         with advice(target):
-            for path in self.working.iterdir():
-                if path.name.startswith(("checkpoint", "heartbeat", ".")) and not path.name.startswith(".lease"):
-                    _discard(path)
-            if target == self.failed and target.exists():
+            _discard(self.working, WORKING)
+            if target == self.failed and os.path.lexists(target):
                 target.rename(target.with_name(f".{target.name}.{uuid.uuid4().hex}"))
             try:
                 self.working.rename(target)
@@ -156,19 +178,18 @@ class RunDirectory:
                     hint = "is never overwritten. Move it away to repeat the run."
                     raise UsageError(f"{target} exists already and {hint}") from None
                 raise
-            for path in target.glob("*lease.*"):
-                path.unlink(missing_ok=True)
+            _discard(target, LEASES)
             sync_folder(target.parent)
-            for previous in target.parent.glob(f".{target.name}.*"):
-                shutil.rmtree(previous, ignore_errors=True)
+            for path in target.parent.iterdir():
+                if re.fullmatch(rf"\.{re.escape(target.name)}\.[0-9a-f]{{32}}", path.name):
+                    _remove_folder(path)
         self.lease.number = None
 
     def _complete_interrupted_end(self) -> bool:
         """If a record was written but its owner died before the rename, rename now. Needs the lease."""
-        try:
+        record: Record | None = None
+        with contextlib.suppress(UsageError):
             record = read_record(self.working)
-        except UsageError:
-            record = None
         if record is None or damaged_files(self.working, record):
             (self.working / "record.json").unlink(missing_ok=True)
             return False
@@ -182,27 +203,48 @@ class RunDirectory:
             self.lease.release()
 
     def _is_empty(self) -> bool:
-        return all("lease." in path.name or path.name == "heartbeat.json" for path in self.working.iterdir())
+        return all(LEASES.fullmatch(name) or name == "heartbeat.json" for name in os.listdir(self.working))
 
     def _remove_working(self) -> None:
         """Needs the lease. Renamed first: whoever claims meanwhile sees its folder gone, and starts over."""
         waste = self.working.with_name(f".{self.working.name}.{uuid.uuid4().hex}")
         self.working.rename(waste)
         self.lease.number = None
-        shutil.rmtree(waste, ignore_errors=True)
+        _remove_folder(waste)
         with contextlib.suppress(OSError):  # not empty
             for path in self._made:
                 path.rmdir()
 
     def _tidy(self) -> None:
         """Drop the drafts that a killed owner left; they would fill the disk."""
-        for path in self.working.iterdir():
-            if path.name.endswith(".tmp") or (path.name.startswith(".") and not path.name.startswith(".lease")):
-                _discard(path)
+        _discard(self.working, DRAFTS)
 
 
-def _discard(path: Path) -> None:
-    if path.is_dir():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
+def _discard(path: Path, names: re.Pattern[str]) -> None:
+    """Delete the files of these names in a real folder, never what a link leads to, and no folder."""
+    folder = open_folder(path)
+    try:
+        for name in filter(names.fullmatch, os.listdir(folder)):
+            with contextlib.suppress(FileNotFoundError, IsADirectoryError, PermissionError):
+                os.unlink(name, dir_fd=folder)
+    finally:
+        os.close(folder)
+
+
+def _need_regular(path: Path) -> None:
+    """Raise Astray where something in a run's folder has a name of ours and is no regular file."""
+    folder = open_folder(path)
+    try:
+        for name in filter(WRITTEN.fullmatch, os.listdir(folder)):
+            with contextlib.suppress(FileNotFoundError):
+                if not stat.S_ISREG(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode):
+                    raise Astray(path / name, "is a link, a folder or a special file")
+    finally:
+        os.close(folder)
+
+
+def _remove_folder(path: Path) -> None:
+    """Delete what a run wrote, and its folder unless something else lies in it."""
+    with contextlib.suppress(OSError, UsageError):
+        _discard(path, WRITTEN)
+        path.rmdir()

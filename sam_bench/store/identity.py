@@ -4,6 +4,7 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping
+from typing import Any
 
 # What may differ between two runs that are the same run: where it ran and how it was watched, not what was computed.
 WHERE = {"paths", "data_dir", "results_dir", "device", "devices", "jobs", "hydra", "launcher"}
@@ -13,14 +14,14 @@ UNIMPORTANT_WITHIN = {"train": re.compile("checkpoint_.*"), "dataset": re.compil
 LATER = {"compile": False}
 
 
-def run_id(labels: Mapping, config: Mapping) -> str:
+def run_id(labels: Mapping[str, Any], config: Mapping[str, Any]) -> str:
     """Name of a run: its labels and 8 hex digits of the hash of the configuration that matters."""
     names = [re.sub(r"[^A-Za-z0-9_.+]", "_", str(labels[key])) for key in ("dataset", "model", "base", "optimizer")]
     digest = hashlib.sha256(json.dumps(important(config), sort_keys=True).encode()).hexdigest()
     return "-".join([*names, f"seed{labels['seed']}", digest[:8]])
 
 
-def important(config: Mapping) -> dict:
+def important(config: Mapping[str, Any]) -> dict[str, Any]:
     """The part of a configuration that decides the result, in plain values; 1.0 and 1 are the same value."""
     return {
         str(key): _plain(value, UNIMPORTANT_WITHIN.get(key))
@@ -29,7 +30,7 @@ def important(config: Mapping) -> dict:
     }
 
 
-def _plain(value, left_out: re.Pattern | None):
+def _plain(value: Any, left_out: re.Pattern[str] | None) -> Any:
     if value is None or isinstance(value, (str, int)):
         return value
     if isinstance(value, float):

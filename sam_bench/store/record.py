@@ -1,62 +1,95 @@
-"""The content of record.json and curve.csv: how they are written, what they must hold, how they are read."""
+"""The content of record.json and curve.csv: how they are written, what they must hold, how they are read.
+
+What a record holds is typed in `sam_bench.api` (docs/record.md). A record is read by one door, which checks it against
+these types and its checksum, so that nobody who has a record must ask what its values are.
+"""
 
 import csv
 import io
-import json
-import math
+import typing
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
+from sam_bench.api import Failed, Finished, Record, Spent
 from sam_bench.errors import UsageError
-from sam_bench.store.disk import checksum
+from sam_bench.store.disk import file_checksum, read_file
+from sam_bench.store.plain_json import content_sha256, decode
+from sam_bench.store.schema import Malformed, check
 
-SCHEMA = 1
+SCHEMA = 2
+READABLE = (1, 2)  # 1 had no checksum of its own
 CURVE_COLUMNS = ("epoch", "step", "grad_evals", "train_seconds", "lr", "sam_fraction", "train/loss")
-REQUIRED = ("schema", "run_id", "status", "labels", "config")
-REQUIRED_FINISHED = ("metric", "metrics", "grad_evals", "sam_fraction", "train_seconds", "throughput")
+KINDS: Mapping[str, Any] = {"finished": Finished, "failed": Failed}
 
 
-def read_record(path: Path) -> dict:
-    """The record in a run's folder (or a record.json). Raises UsageError for a torn, foreign or newer one."""
+def read_record(path: Path) -> Record:
+    """The record in a run's folder (or a record.json).
+
+    Raises UsageError, one line that names the file and the key, for one that is torn, foreign, newer, edited, or no
+    regular file.
+    """
     file = path if path.suffix == ".json" else path / "record.json"
     mend = f"Move {file.parent} away and run its experiment again: the sweep repeats only this run."
     try:
-        record = json.loads(file.read_bytes())
+        raw = read_file(file)
     except FileNotFoundError:
         raise UsageError(f"{file.parent} holds no record.json. {mend}") from None
+    except OSError as error:
+        raise UsageError(f"{file} cannot be read: {error.strerror}.") from None
+    try:
+        record = decode(raw)
     except ValueError as error:
         raise UsageError(f"{file} is not whole ({error}). {mend}") from None
-    missing = [key for key in REQUIRED if not isinstance(record, dict) or key not in record]
-    if not missing and record["schema"] != SCHEMA:
-        raise UsageError(f"{file} has schema {record['schema']}, this sam_bench reads {SCHEMA}: update it.")
-    if not missing and record["status"] == "finished":
-        missing = [key for key in REQUIRED_FINISHED if key not in record]
+    try:
+        return checked(record)
+    except Newer as error:
+        raise UsageError(f"{file} {error}") from None
+    except ValueError as error:
+        raise UsageError(f"{file}: {error}. {mend}") from None
+
+
+class Newer(ValueError):
+    """A record of a format that came later."""
+
+
+def checked(record: Any) -> Record:
+    """`record` if it is what its types say and its checksum is right; raises ValueError that says what is not."""
+    schema = record.get("schema") if isinstance(record, dict) else None
+    if type(schema) is not int:
+        raise Malformed("it is not a record of sam_bench, which has a key schema, a whole number")
+    if schema not in READABLE:
+        raise Newer(f"has schema {schema}, this sam_bench reads {READABLE[0]} to {READABLE[-1]}: update it.")
+    kind = KINDS.get(status) if isinstance(status := record.get("status"), str) else None
+    if kind is None:
+        raise Malformed(f"status is {str(status)[:60]!a}, not {' or '.join(KINDS)}")
+    check(record, kind)
+    missing = sorted(typing.get_type_hints(Spent).keys() - record.keys()) if kind is Finished else []
     if missing:
-        raise UsageError(f"{file} is not a record of sam_bench (without {', '.join(missing)}). {mend}")
-    return record
+        raise Malformed(f"the key {missing[0]} is missing")
+    if schema > 1 or "sha256" in record:
+        if "sha256" not in record:
+            raise Malformed("the key sha256 is missing")
+        if record["sha256"] != content_sha256(record):
+            raise Malformed("sha256 is not the checksum of its content: it was edited after the run wrote it")
+    return typing.cast(Record, record)
 
 
-def damaged_files(folder: Path, record: Mapping) -> list[str]:
+def damaged_files(folder: Path, record: Mapping[str, Any]) -> list[str]:
     """Names of the files in a run's folder that are missing, or no longer what its record says."""
-    paths = {name: folder / name for name in record.get("files", {})}
-    return [n for n, path in paths.items() if not path.is_file() or checksum(path) != record["files"][n]]
+    return [name for name in ("best.pt", "curve.csv") if not _is(folder / name, record.get("files", {}).get(name))]
 
 
-def as_json(record: Mapping) -> bytes:
-    """A record as it is stored; what is not finite becomes null."""
-    return (json.dumps(_finite(record), indent=1, allow_nan=False, default=str) + "\n").encode()
+def _is(path: Path, digest: str | None) -> bool:
+    """Whether a file has this checksum; a file of which the record says nothing is not looked at."""
+    try:
+        return digest is None or file_checksum(path) == digest
+    except (OSError, UsageError):
+        return False
 
 
-def _finite(value):
-    """JSON knows no NaN or infinity: null stands for a metric that does not exist."""
-    if isinstance(value, Mapping):
-        return {str(key): _finite(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_finite(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def as_csv(rows: Sequence[Mapping]) -> bytes:
+def as_csv(rows: Sequence[Mapping[str, Any]]) -> bytes:
+    """A learning curve as it is stored."""
     names = dict.fromkeys([*CURVE_COLUMNS, *(key for row in rows for key in row)])
     text = io.StringIO()
     writer = csv.DictWriter(text, list(names), lineterminator="\n")

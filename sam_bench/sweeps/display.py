@@ -28,6 +28,7 @@ class Display:
         self.name, self.total, self.done, self.results, self.console = name, total, done, results, console
         self.started = self.told = time.monotonic()
         self.announced: set[str] = set()
+        self.warned: set[str] = set()
         self.shares: dict[str, float] = {}  # what each running cell had behind it when this sweep took it up
         self.stopping = False
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
@@ -72,6 +73,10 @@ class Display:
                     self.announced.add(run_id)
                     line = self._line(outcome, run_id, sweep.tally.messages.get(run_id, ""))
                     self.console.print(line, highlight=False, soft_wrap=True)
+        for run_id, strange in sweep.silent.items():
+            if strange and run_id not in self.warned:
+                self.warned.add(run_id)
+                self._print(f"waits for another sweep's {run_id}: {strange}")
 
     def _line(self, outcome: Outcome, run_id: str, message: str) -> str:
         count = escape(f"[{self.done + len(self.announced)}/{self.total}]")

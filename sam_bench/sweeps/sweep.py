@@ -8,7 +8,6 @@ What runs at the other end is `training.life.execute`, which takes the lease, re
 record; `sweeps.worker.outcome_of` turns its end into an `Outcome` and a message.
 """
 
-import json
 import random
 import signal
 import time
@@ -19,7 +18,10 @@ from typing import Any
 from sam_bench.api import Engine, Job, Outcome, RunSpec
 from sam_bench.store import lease
 from sam_bench.store.folder import RunDirectory
+from sam_bench.store.heartbeat import Heartbeat
+from sam_bench.store.heartbeat import heartbeat as read_heartbeat
 from sam_bench.store.index import first_line
+from sam_bench.store.owner import silence
 from sam_bench.sweeps.outcomes import Tally
 
 POLL_SECONDS = 0.1
@@ -32,12 +34,9 @@ def pending(cells: Sequence[RunSpec], results: Path, *, retry_failed: bool) -> l
     return [c for c, d in directories if not d.final.exists() and (retry_failed or not d.failed.exists())]
 
 
-def heartbeat(cell: RunSpec, results: Path) -> dict:
+def heartbeat(cell: RunSpec, results: Path) -> Heartbeat:
     """The last sign of life of a running cell (step, steps, share, metric, value); empty if there is none yet."""
-    try:
-        return json.loads((RunDirectory(results, cell.run_id).working / "heartbeat.json").read_bytes())
-    except (OSError, ValueError):
-        return {}
+    return read_heartbeat(RunDirectory(results, cell.run_id).working) or {}
 
 
 class Sweep:
@@ -55,6 +54,7 @@ class Sweep:
         self.retries = retries
         self.attempts: dict[str, int] = {}
         self.interrupts = 0
+        self.silent: dict[str, str] = {}  # what is strange about the signs of life of cells in other sweeps
         self._told: set[Job] = set()
         self._not_before: dict[str, float] = {}
         self._failed_before = {cell.run_id: self._failure(cell) for cell in cells}
@@ -111,6 +111,7 @@ class Sweep:
             elif self._failure(cell) != self._failed_before[cell.run_id]:
                 self._settle(cell, Outcome.FAILED, first_line(directory.failed))
             elif lease.state(directory.working) == "live":
+                self.silent[cell.run_id] = silence(directory.working, lease.default_stale_after())
                 self._look_again(cell)
             else:
                 self.waiting.remove(cell)

@@ -16,7 +16,7 @@ import torch._inductor.config  # noqa: F401
 
 from sam_bench.api import Outcome, RunSpec
 from sam_bench.errors import UsageError
-from sam_bench.store.disk import advice
+from sam_bench.store.disk import open_log
 from sam_bench.store.folder import LeaseLost
 from sam_bench.training.life import Busy, Stopped, execute
 
@@ -63,9 +63,7 @@ def _unheard(messages: Connection) -> bool:
 
 def _redirect(log: Path) -> None:
     """What is printed goes to a file."""
-    with advice(log):
-        log.parent.mkdir(parents=True, exist_ok=True)
-        os.dup2(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644), 1)
+    os.dup2(open_log(log), 1)
     os.dup2(1, 2)
 
 

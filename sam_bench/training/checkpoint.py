@@ -4,12 +4,14 @@ import contextlib
 import hashlib
 import io
 import os
+import uuid
 import warnings
 from pathlib import Path
 
 import torch
 
-from sam_bench.store.disk import advice, sync_folder
+from sam_bench.errors import UsageError
+from sam_bench.store.disk import WEIGHTS_LIMIT, advice, open_file, sync_folder
 
 MAGIC = b"sam_bench checkpoint 1 "
 NAMES = ("checkpoint.pt", "checkpoint.previous.pt")
@@ -28,10 +30,10 @@ def save(folder: Path, state: dict) -> None:
     torch.save(state, buffer)
     payload = buffer.getbuffer()
     newest, previous = (folder / name for name in NAMES)
-    temporary = folder / f"{NAMES[0]}.{os.getpid()}.tmp"
+    temporary = folder / f".{NAMES[0]}.{uuid.uuid4().hex}"
     with advice(newest):
         try:
-            with open(temporary, "wb") as file:
+            with open(temporary, "xb") as file:
                 file.write(MAGIC + hashlib.sha256(payload).hexdigest().encode() + b"\n")
                 file.write(payload)
                 file.flush()
@@ -47,8 +49,8 @@ def save(folder: Path, state: dict) -> None:
 
 
 def read(path: Path) -> dict:
-    """The state in one file; raises BadCheckpoint if it is not exactly what `save` wrote, OSError."""
-    with open(path, "rb") as file:
+    """The state in one file; raises BadCheckpoint if it is not exactly what `save` wrote, UsageError, OSError."""
+    with open_file(path, WEIGHTS_LIMIT) as file:
         head = file.read(len(MAGIC) + 65)
         payload = file.read()
     if not head.startswith(MAGIC):
@@ -72,11 +74,12 @@ def load(folder: Path, run_id: str) -> dict | None:
             state = read(folder / name)
         except FileNotFoundError:
             continue
-        except (BadCheckpoint, OSError) as error:
+        except (BadCheckpoint, UsageError, OSError) as error:
             warnings.warn(f"{error}; falling back to what came before it", stacklevel=2)
             continue
         if state.get("run_id") != run_id:
-            warnings.warn(f"{name} belongs to run {state.get('run_id')}, not to {run_id}: ignored", stacklevel=2)
+            theirs = repr(state.get("run_id"))[:200]  # whatever it holds, one line
+            warnings.warn(f"{name} belongs to run {theirs}, not to {run_id!r}: ignored", stacklevel=2)
             continue
         return state
     return None

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import socket
 import struct
 import sys
 import time
@@ -20,7 +21,7 @@ from sam_bench.loggers.none import NoLogger
 from sam_bench.loggers.wandb import WandbLogger, digest, sync
 from sam_bench.store import index, places
 
-PATIENT = 60.0
+PATIENT = 200.0  # a busy machine takes long to import wandb
 
 
 def scan(path):
@@ -93,6 +94,30 @@ def test_wandb_offline_holds_config_curve_and_summary_one_run_per_cell(results_d
         assert rows[-1]["valid/roc_auc"] == pytest.approx(record["metrics"]["valid/roc_auc"])
         assert summary["test/roc_auc"] == pytest.approx(record["metrics"]["test/roc_auc"])
         assert summary["record_sha256"] == digest(record)
+
+
+def test_wandb_files_hold_nothing_of_the_machine(results_dir, tmp_path, monkeypatch):
+    """They are made to be sent: no host, no user, no path, no git remote."""
+    home = tmp_path / "home-of-somebody"
+    home.mkdir()
+    for name, value in {"HOME": str(home), "USER": "somebody-here", "LOGNAME": "somebody-here"}.items():
+        monkeypatch.setenv(name, value)
+    record = make_record("sam", epochs=2)
+    mirrored(WandbLogger("p", patience=PATIENT), record).finish(record)
+    files = {path: path.read_bytes() for path in results_dir.rglob("*") if path.is_file()}
+    assert any(path.suffix == ".wandb" for path in files)
+    private = (socket.gethostname(), "somebody-here", str(tmp_path), str(ROOT), sys.prefix, "github.com")
+    found = [(str(path), word) for path, content in files.items() for word in private if word.encode() in content]
+    assert found == []
+
+
+def test_a_wandb_folder_that_is_a_link_is_not_written(results_dir, tmp_path, fake):
+    (tmp_path / "elsewhere").mkdir()
+    results_dir.mkdir()
+    (results_dir / "wandb").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(UsageError, match="link"):
+        sync({"one": [make_record()]}, mode="offline")
+    assert list((tmp_path / "elsewhere").iterdir()) == []
 
 
 def test_wandb_of_an_interrupted_run_is_closed_and_the_next_one_has_its_id(results_dir):
@@ -220,7 +245,7 @@ class FakeWandb(types.ModuleType):
 
         class Run:
             def __init__(self, name):
-                self.id = name
+                self.id, self.dir = name, f"{name}/files"
                 self.steps, self.summary = fake.server.setdefault(name, ([], {}))
 
             def log(self, row, step=None):

@@ -32,7 +32,7 @@ MAY_IMPORT = {
     "optim": ("errors", "config.files"),
     "models": LEAF,
     "datasets": LEAF,
-    "loggers": (*LEAF, "store.index"),
+    "loggers": (*LEAF, "api", "store.index"),  # a logger is told records, whose type stands in api
     "training": (*CONFIG, *PARTS, ""),
     "sweeps": TRAINING,
     "sharpness": TRAINING,

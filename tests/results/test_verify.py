@@ -1,9 +1,9 @@
 """Compliance: edited records, unfair comparisons and weak evidence are found, and nothing else."""
 
 import copy
-import json
 
 import pytest
+from support.fabricated import edit as seal
 from support.fabricated import failed, grid, make_record, write
 
 from sam_bench.results.tables.table import table
@@ -49,9 +49,7 @@ def test_sound_records_give_no_finding(results_dir):
 def test_an_edited_record_is_found(results_dir, edit, check):
     record = make_record("sam")
     folder = write(results_dir, record)
-    edited = json.loads((folder / "record.json").read_text())
-    edit(edited)
-    (folder / "record.json").write_text(json.dumps(edited))
+    seal(folder / "record.json", edit)
     assert checks(verify(index.load(results_dir)), "fail") == {check}
 
 

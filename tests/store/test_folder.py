@@ -13,7 +13,7 @@ import pytest
 from support.fabricated import failed, make_curve, make_record, write
 
 from sam_bench.errors import UsageError
-from sam_bench.store import lease, record
+from sam_bench.store import folder, lease, owner
 from sam_bench.store.disk import atomic_write
 from sam_bench.store.folder import LeaseLost, RunDirectory
 from sam_bench.store.identity import run_id
@@ -44,7 +44,7 @@ for seed in range(int(sys.argv[3])):
 
 def without_files(folder):
     """A record as it was handed to `finish`: without the checksums that it adds."""
-    return {key: value for key, value in read_record(folder).items() if key != "files"}
+    return {key: value for key, value in read_record(folder).items() if key not in ("files", "sha256")}
 
 
 def worker(results_dir, chance, seeds, tmp_path) -> subprocess.Popen:
@@ -95,7 +95,7 @@ def test_only_one_claims_until_it_is_released(results_dir):
 
 
 def test_the_lease_of_a_dead_process_is_taken_over(results_dir):
-    code = f"from sam_bench.store.record import RunDirectory; RunDirectory({str(results_dir)!r}, 'a').claim()"
+    code = f"from sam_bench.store.folder import RunDirectory; RunDirectory({str(results_dir)!r}, 'a').claim()"
     subprocess.run([sys.executable, "-c", code], check=True)
     run = RunDirectory(results_dir, "a")
     assert state(run.working) == "stale"
@@ -103,8 +103,8 @@ def test_the_lease_of_a_dead_process_is_taken_over(results_dir):
 
 
 def test_an_owner_elsewhere_counts_as_gone_after_its_silence(results_dir, monkeypatch):
-    elsewhere = {**lease._identity(), "host": "other", "machine": "m", "boot": "b"}
-    monkeypatch.setattr(lease, "_identity", lambda: elsewhere)
+    elsewhere = {**owner.identity(), "host": "other", "machine": "m", "boot": "b"}
+    monkeypatch.setattr(owner, "identity", lambda: elsewhere)
     theirs = RunDirectory(results_dir, "a", stale_after=100)
     assert theirs.claim()
     theirs.heartbeat({"step": 1})
@@ -121,10 +121,10 @@ def test_an_owner_elsewhere_counts_as_gone_after_its_silence(results_dir, monkey
 
 
 def test_a_reboot_frees_the_lease_at_once(results_dir, monkeypatch):
-    before = {**lease._identity(), "boot": "another", "machine": "this"}
-    monkeypatch.setattr(lease, "_identity", lambda: before)
+    before = {**owner.identity(), "boot": "another", "machine": "this"}
+    monkeypatch.setattr(owner, "identity", lambda: before)
     assert RunDirectory(results_dir, "a").claim()
-    monkeypatch.setattr(lease, "_identity", lambda: {**before, "boot": "now"})
+    monkeypatch.setattr(owner, "identity", lambda: {**before, "boot": "now"})
     assert RunDirectory(results_dir, "a").claim()
 
 
@@ -181,7 +181,7 @@ def test_a_kill_while_finishing_leaves_a_final_or_a_resumable_run(results_dir, m
     if moment == "rename":
         monkeypatch.setattr(type(run.working), "rename", die)
     if moment == "lease":
-        monkeypatch.setattr(record, "sync_folder", lambda folder: die() if folder == run.final.parent else None)
+        monkeypatch.setattr(folder, "sync_folder", lambda folder: die() if folder == run.final.parent else None)
     with pytest.raises(Killed):
         run.finish(done, make_curve(done))
     monkeypatch.undo()
@@ -255,7 +255,7 @@ def write_without_curve(results_dir, done):
         (b'{"a": 1}', "not a record"),
         (b"[]", "not a record"),
         (b'{"schema": 9, "run_id": "a", "status": "finished", "labels": {}, "config": {}}', "schema 9"),
-        (b'{"schema": 1, "run_id": "a", "status": "finished", "labels": {}, "config": {}}', "without metric"),
+        (b'{"schema": 1, "status": "finished", "labels": {}, "config": {}}', "the key run_id is missing"),
         (None, "holds no record"),
     ],
 )
@@ -328,15 +328,16 @@ def test_a_damaged_lease_still_belongs_to_its_owner(results_dir):
 def test_a_claim_clears_the_drafts_of_the_dead(results_dir):
     run = RunDirectory(results_dir, "a")
     run.working.mkdir(parents=True)
-    for name in ("checkpoint.pt", "checkpoint.pt.12.tmp", ".heartbeat.json.123"):
+    for name in ("checkpoint.pt", "checkpoint.pt.12.tmp", f".heartbeat.json.{'1' * 32}", ".heartbeat.json.mine"):
         (run.working / name).touch()
     assert run.claim()
-    assert sorted(path.name for path in run.working.iterdir()) == ["checkpoint.pt", "lease.0"]
+    assert sorted(path.name for path in run.working.iterdir()) == [
+        ".heartbeat.json.mine", "checkpoint.pt", "lease.0"]  # fmt: skip
 
 
 def test_a_long_set_up_keeps_its_lease(results_dir, monkeypatch):
-    elsewhere = {**lease._identity(), "host": "other", "machine": "m", "boot": "b"}
-    monkeypatch.setattr(lease, "_identity", lambda: elsewhere)
+    elsewhere = {**owner.identity(), "host": "other", "machine": "m", "boot": "b"}
+    monkeypatch.setattr(owner, "identity", lambda: elsewhere)
     theirs = RunDirectory(results_dir, "a", stale_after=0.4)
     assert theirs.claim()
     with theirs.alive():

@@ -62,7 +62,7 @@ def test_states(results_dir):
     live = RunDirectory(results_dir, records["looksam"]["run_id"])
     live.claim()
     live.heartbeat({"step": 7, "steps": 10})
-    code = "import sys; from sam_bench.store.record import RunDirectory; RunDirectory(sys.argv[1], sys.argv[2]).claim()"
+    code = "import sys; from sam_bench.store.folder import RunDirectory; RunDirectory(sys.argv[1], sys.argv[2]).claim()"
     subprocess.run([sys.executable, "-c", code, results_dir, records["vsam"]["run_id"]], check=True)
     released = RunDirectory(results_dir, records["graphsam"]["run_id"])
     released.claim()
@@ -94,9 +94,9 @@ def test_ten_thousand_records_in_seconds(results_dir):
         (folder / "record.json").write_text(text)
     code = (
         "import sys, time\n"
-        "from sam_bench.results import store\n"
+        "from sam_bench.store import index\n"
         "begin = time.process_time()\n"
-        "records = store.load(sys.argv[1])\n"
+        "records = index.load(sys.argv[1])\n"
         # not ru_maxrss, which starts from what the parent process held
         "kib = next(line.split()[1] for line in open('/proc/self/status') if line.startswith('VmHWM'))\n"
         "print(len(records), time.process_time() - begin, kib)\n"

@@ -3,11 +3,13 @@
 import json
 import math
 import random
+from collections.abc import Callable
 from pathlib import Path
 
 from sam_bench.store import added
 from sam_bench.store.folder import RunDirectory
 from sam_bench.store.identity import run_id
+from sam_bench.store.plain_json import as_json_with_checksum
 
 PASSES = {"erm": 1.0, "sam": 2.0, "looksam": 1.2, "ae_sam": 1.5, "graphsam": 1.04, "vsam": 1.6}
 SHARE = {"erm": 0.0, "sam": 1.0, "looksam": 0.2, "ae_sam": 0.5, "graphsam": 0.04, "vsam": 0.6}
@@ -36,7 +38,7 @@ def make_record(optimizer="sam", seed=0, dataset="bbbp", model="grover", base="a
     steps = epochs * 25
     seconds = 0.8 * epochs * passes + own.random() / 10
     record = {
-        "schema": 1,
+        "schema": 2,
         "run_id": run_id(labels, config),
         "status": "finished",
         "short": False,
@@ -164,8 +166,15 @@ def write_plainly(results_dir: Path, record: dict) -> Path:
     """The same without leases and syncs, for thousands of records."""
     folder = Path(results_dir) / "runs" / record["run_id"]
     folder.mkdir(parents=True)
-    (folder / "record.json").write_text(json.dumps(record, indent=1))
+    (folder / "record.json").write_bytes(as_json_with_checksum(record))
     return folder
+
+
+def edit(file: Path, change: Callable[[dict], object], *, sealed: bool = True) -> None:
+    """Edit a stored record by hand; `sealed`: with a new checksum, as only somebody who means it would."""
+    content = json.loads(file.read_bytes())
+    change(content)
+    file.write_bytes(as_json_with_checksum(content) if sealed else json.dumps(content).encode())
 
 
 def grid(optimizers=("erm", "sam", "looksam"), seeds=range(6), datasets=("bbbp",), **options) -> list[dict]:

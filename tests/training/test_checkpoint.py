@@ -56,7 +56,7 @@ def test_a_foreign_file_is_refused(saved):
 
 
 def test_one_of_another_run_is_ignored(saved):
-    with pytest.warns(UserWarning, match="belongs to run a"):
+    with pytest.warns(UserWarning, match="belongs to run 'a'"):
         assert checkpoint.load(saved, "b") is None
 
 

@@ -1,21 +1,29 @@
 """Figures that look across data sets: the metric by data set and method, ranks, and who reaches a target soonest."""
 
+from __future__ import annotations
+
 import math
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from sam_bench.api import Finished
 from sam_bench.results.arms import BASE_ARM, Arm, Block
 from sam_bench.results.figures.plots import CLOCKS, WIDTH, axis_name, grid, legend, looks
 from sam_bench.results.stats import Ranks, performance_profile, summary, time_to_target
 from sam_bench.results.tables.table import PERCENT, average_ranks
 from sam_bench.store.index import curve
 
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
 COLUMNS = 3  # panels side by side
 RATIOS = np.geomspace(1.0, 10.0, 200)
 
 
-def metric_by_dataset(found: Sequence[Block]):
+def metric_by_dataset(found: Sequence[Block]) -> Figure | None:
     """Test metric of every run (rings), with mean and sample standard deviation, one panel per data set."""
     style = looks(found)
     columns = min(COLUMNS, len(found))
@@ -40,7 +48,7 @@ def metric_by_dataset(found: Sequence[Block]):
     return figure
 
 
-def rank_diagram(found: Sequence[Block]):
+def rank_diagram(found: Sequence[Block]) -> Figure | None:
     """Average ranks with Nemenyi's critical difference (Demsar 2006); None below three methods or two data sets."""
     ranks = average_ranks(found)
     if ranks is None or len(ranks.names) < 3 or math.isnan(ranks.critical_difference):
@@ -69,7 +77,7 @@ def rank_diagram(found: Sequence[Block]):
     return figure
 
 
-def _name_ranks(axis, ranks: Ranks, style: Mapping[str, Mapping]) -> None:
+def _name_ranks(axis: Axes, ranks: Ranks, style: Mapping[str, Mapping[str, Any]]) -> None:
     """A line from each method's rank to its name: the better half to the right, the other to the left."""
     order = sorted(range(len(ranks.names)), key=lambda i: ranks.average[i])
     k, half = len(order), math.ceil(len(order) / 2)
@@ -83,7 +91,7 @@ def _name_ranks(axis, ranks: Ranks, style: Mapping[str, Mapping]) -> None:
         axis.text(edge, depth, text, ha="left" if best else "right", va="center", clip_on=False)
 
 
-def performance_profiles(found: Sequence[Block]):
+def performance_profiles(found: Sequence[Block]) -> Figure | None:
     """Share of problems (data set and seed) solved within a ratio of the best cost (Dolan & More 2002).
 
     Solved: the valid metric reaches what the base arm reaches on average at its best epoch.
@@ -128,12 +136,12 @@ def _costs_to_target(found: Sequence[Block], clock: str) -> dict[str, list[float
     return costs if any(costs.values()) else {}
 
 
-def _best_valid(run: Mapping) -> float:
+def _best_valid(run: Finished) -> float:
     value = run["metrics"].get(f"valid/{run['metric']['name']}")
     return math.nan if value is None else value
 
 
-def _cost(arm: Arm, seeds: tuple, target: float, clock: str) -> float:
+def _cost(arm: Arm, seeds: tuple[int, int], target: float, clock: str) -> float:
     """What the arm's run with these seeds spent until it reached the target; infinite if it never did."""
     run = next(run for run in arm.runs if (run["labels"]["seed"], run["labels"].get("split_seed", 0)) == seeds)
     return time_to_target(curve(run), arm.metric["name"], target, arm.metric["higher_is_better"], clock)

@@ -1,14 +1,21 @@
 """Figures of an experiment, for print."""
 
-import io
-from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
+from __future__ import annotations
 
+import io
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sam_bench.api import Record
 from sam_bench.results.arms import Block, blocks
 from sam_bench.results.figures import across, measured, plots
 from sam_bench.store.disk import advice, atomic_write
 
-FIGURES: dict[str, Callable] = {
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+FIGURES: dict[str, Callable[[Sequence[Block]], Figure | None]] = {
     "learning_curves": plots.learning_curves,
     "metric_against_cost": plots.metric_against_cost,
     "sampled_share": plots.sampled_share,
@@ -27,7 +34,7 @@ STYLE = {
 }  # fmt: skip
 
 
-def draw(records: Sequence[Mapping], out_dir: Path, *, name: str) -> list[Path]:
+def draw(records: Sequence[Record], out_dir: Path, *, name: str) -> list[Path]:
     """Draw every figure these records allow as `<name>_<figure>.pdf` and `.png`; returns the files written.
 
     Same records and library versions, same bytes. Raises UsageError where the folder cannot be written.
@@ -42,7 +49,8 @@ def draw(records: Sequence[Mapping], out_dir: Path, *, name: str) -> list[Path]:
         out_dir.mkdir(parents=True, exist_ok=True)
     found = [block for block in blocks(records) if any(arm.runs for arm in block.arms)]
     written = []
-    with mpl.rc_context({**sns.axes_style("ticks"), **STYLE}):
+    style: dict[Any, Any] = {**sns.axes_style("ticks"), **STYLE}
+    with mpl.rc_context(style):
         for figure_name, plot in FIGURES.items():
             figure = plot(found) if found else None
             if figure is not None:
@@ -51,13 +59,13 @@ def draw(records: Sequence[Mapping], out_dir: Path, *, name: str) -> list[Path]:
     return written
 
 
-def _mark(figure, found: Sequence[Block]) -> None:
+def _mark(figure: Figure, found: Sequence[Block]) -> None:
     """A line above every figure that shows unverified data: a figure leaves the table with its mark behind."""
     if doubtful := sorted({block.dataset for block in found if block.unverified}):
         figure.suptitle(f"unverified data: {', '.join(doubtful)}", fontsize=7, color="firebrick")
 
 
-def _save(figure, stem: Path) -> list[Path]:
+def _save(figure: Figure, stem: Path) -> list[Path]:
     """PDF and PNG without dates or versions, so that the same figure is the same bytes."""
     import matplotlib.pyplot as plt
 

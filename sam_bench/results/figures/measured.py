@@ -1,12 +1,23 @@
 """Figures of what was measured on finished runs: sharpness against the gap, loss landscapes, successive gradients."""
 
+from __future__ import annotations
+
 import math
 from collections.abc import Mapping, Sequence
 from itertools import accumulate
+from typing import TYPE_CHECKING, Any
 
 from sam_bench.results.arms import Arm, Block
 from sam_bench.results.figures.plots import BAND, grid, legend, looks, palette
 from sam_bench.results.measured import beside, epoch_means, measured, value
+from sam_bench.store.measurements import Landscape, Sharpness
+
+if TYPE_CHECKING:
+    import numpy as np
+    from matplotlib.axes import Axes
+    from matplotlib.contour import QuadContourSet
+    from matplotlib.figure import Figure
+    from pandas import DataFrame
 
 AXES = {"largest_eigenvalue": "largest Hessian eigenvalue", "trace": "Hessian trace", "m_sharpness": "m-sharpness"}
 LEVELS = 12  # of a landscape
@@ -22,7 +33,7 @@ PANEL_TITLES = {
 }
 
 
-def sharpness_against_gap(found: Sequence[Block]):
+def sharpness_against_gap(found: Sequence[Block]) -> Figure | None:
     """Gap of every measured run against three measures of sharpness, with Kendall's rank correlation."""
     chosen = measured(found)
     blocks = [block for block in found if any(arm in chosen for arm in block.arms)]
@@ -42,7 +53,9 @@ def sharpness_against_gap(found: Sequence[Block]):
     return figure
 
 
-def _points(axis, arms: Sequence[Arm], chosen: Mapping, name: str, style: Mapping) -> list[tuple[float, float]]:
+def _points(
+    axis: Axes, arms: Sequence[Arm], chosen: Mapping[Arm, Sequence[Sharpness]], name: str, style: Mapping[str, Any]
+) -> list[tuple[float, float]]:
     """Draw the runs of each arm; returns the (sharpness, gap) that exist."""
     points = []
     for arm in arms:
@@ -64,7 +77,7 @@ def _correlation(points: Sequence[tuple[float, float]]) -> str:
     return f"Kendall's $\\tau$ = {tau:.2f}, n = {len(points)}"
 
 
-def _scale(axis, values: Sequence[float]) -> None:
+def _scale(axis: Axes, values: Sequence[float]) -> None:
     """A logarithmic axis with plain numbers where the values differ by factors, few ticks anywhere."""
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
@@ -78,7 +91,7 @@ def _scale(axis, values: Sequence[float]) -> None:
     axis.xaxis.set_minor_formatter(NullFormatter())
 
 
-def loss_landscape(found: Sequence[Block]):
+def loss_landscape(found: Sequence[Block]) -> Figure | None:
     """The loss in a plane through each arm's weights, one run per arm (its first seed), on one scale per block."""
     chosen = []
     for block in found:
@@ -97,7 +110,7 @@ def loss_landscape(found: Sequence[Block]):
     return figure
 
 
-def _landscapes(figure, axes, block: Block, shown: Sequence[tuple[Arm, Mapping]]) -> None:
+def _landscapes(figure: Figure, axes: np.ndarray, block: Block, shown: Sequence[tuple[Arm, Landscape]]) -> None:
     """A block's panels, with one colour bar."""
     levels = _levels([content for _, content in shown])
     for axis, (arm, content) in zip(axes.flat, shown, strict=False):
@@ -113,7 +126,7 @@ def _landscapes(figure, axes, block: Block, shown: Sequence[tuple[Arm, Mapping]]
     bar.minorticks_off()
 
 
-def _levels(contents: Sequence[Mapping]) -> list[float]:
+def _levels(contents: Sequence[Landscape]) -> list[float]:
     """Losses at equal ratios from the smallest to the largest."""
     every = [loss for content in contents for line in content["losses"] for loss in line if loss is not None]
     low = max(min(every), 1e-6)
@@ -121,7 +134,7 @@ def _levels(contents: Sequence[Mapping]) -> list[float]:
     return [low * (high / low) ** (i / LEVELS) for i in range(LEVELS + 1)]
 
 
-def _landscape(axis, arm: Arm, content: Mapping, levels: Sequence[float]):
+def _landscape(axis: Axes, arm: Arm, content: Landscape, levels: Sequence[float]) -> QuadContourSet:
     import numpy as np
     from matplotlib.colors import LogNorm
 
@@ -137,7 +150,7 @@ def _landscape(axis, arm: Arm, content: Mapping, levels: Sequence[float]):
     return drawn
 
 
-def successive_gradients(found: Sequence[Block]):
+def successive_gradients(found: Sequence[Block]) -> Figure | None:
     """Norms and cosines of the gradients of successive steps (as in GraphSAM's figures): means of epochs over runs."""
     import seaborn as sns
 
@@ -161,7 +174,7 @@ def successive_gradients(found: Sequence[Block]):
     return figure
 
 
-def gradient_table(block: Block):
+def gradient_table(block: Block) -> DataFrame:
     """One line per run and epoch: the means of its watched steps."""
     import pandas as pd
 

@@ -1,11 +1,19 @@
 """Each figure: a function from blocks of arms to a matplotlib figure, or None where the records do not allow it."""
 
+from __future__ import annotations
+
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from sam_bench.results.arms import Arm, Block
 from sam_bench.results.tables.table import PERCENT
 from sam_bench.store.index import curve
+
+if TYPE_CHECKING:
+    import numpy as np
+    from matplotlib.figure import Figure
+    from pandas import DataFrame
 
 # Okabe & Ito's colours (2008), told apart by colour-blind readers; line styles and markers repeat the distinction.
 COLOURS = ("#000000", "#E69F00", "#56B4E9", "#009E73", "#0072B2", "#D55E00", "#CC79A7", "#7F7F7F")
@@ -16,7 +24,7 @@ WIDTH = 6.8  # inches, the text width of a two-column page
 BAND = {"alpha": 0.12, "linewidth": 0}
 
 
-def looks(found: Sequence[Block]) -> dict[str, dict]:
+def looks(found: Sequence[Block]) -> dict[str, dict[str, Any]]:
     """Colour, dashes and marker of every arm's name, the same in all figures."""
     names = list(dict.fromkeys(arm.name for block in found for arm in block.arms))
     return {
@@ -29,7 +37,7 @@ def looks(found: Sequence[Block]) -> dict[str, dict]:
     }
 
 
-def learning_curves(found: Sequence[Block]):
+def learning_curves(found: Sequence[Block]) -> Figure | None:
     """Valid metric over epochs, gradient evaluations and training seconds: mean and sample standard deviation."""
     import seaborn as sns
 
@@ -52,7 +60,7 @@ def learning_curves(found: Sequence[Block]):
     return figure
 
 
-def curve_table(block: Block):
+def curve_table(block: Block) -> DataFrame:
     """All learning curves of a block, one line per run and epoch; the clocks are averaged over an arm's runs."""
     import pandas as pd
 
@@ -72,7 +80,7 @@ def curve_table(block: Block):
     return table
 
 
-def sampled_share(found: Sequence[Block]):
+def sampled_share(found: Sequence[Block]) -> Figure | None:
     """Share of each epoch's steps that took the second gradient, for methods that do not always: mean and spread."""
     import pandas as pd
     import seaborn as sns
@@ -83,7 +91,7 @@ def sampled_share(found: Sequence[Block]):
             {"arm": arm.name, "epoch": line["epoch"], "share": line["sam_fraction"]}
             for arm in block.arms
             for run in arm.runs
-            if 0 < run["sam_fraction"] < 1
+            if 0 < (run["sam_fraction"] or 0) < 1
             for line in curve(run)
         ]
         chosen += [(block, pd.DataFrame(rows))] if rows else []
@@ -106,7 +114,7 @@ def sampled_share(found: Sequence[Block]):
     return figure
 
 
-def metric_against_cost(found: Sequence[Block]):
+def metric_against_cost(found: Sequence[Block]) -> Figure | None:
     """Test metric against gradient evaluations and training seconds; the line joins what no other arm dominates."""
     style = looks(found)
     costs = ("grad_evals", "train_seconds")
@@ -148,26 +156,26 @@ def axis_name(block: Block, split: str) -> str:
     return f"{split}/{block.metric['name']}{per_cent}\n({arrow} is better)"
 
 
-def grid(rows: int, columns: int, height: float, **options):
+def grid(rows: int, columns: int, height: float, **options: Any) -> tuple[Figure, np.ndarray]:
     import matplotlib.pyplot as plt
 
     return plt.subplots(rows, columns, figsize=(WIDTH, height * rows + 0.5), squeeze=False, **options)
 
 
-def palette(style: Mapping[str, Mapping], present) -> dict:
+def palette(style: Mapping[str, Mapping[str, Any]], present: Iterable[str]) -> dict[str, Any]:
     """What seaborn needs to give every arm its look."""
     order = [name for name in style if name in set(present)]
     palette, dashes = ({name: style[name][key] for name in order} for key in ("color", "dashes"))
     return {"hue_order": order, "style_order": order, "palette": palette, "dashes": dashes}
 
 
-def legend(figure, arms: Sequence[Arm], style: Mapping[str, Mapping], line: bool) -> None:
+def legend(figure: Figure, arms: Sequence[Arm], style: Mapping[str, Mapping[str, Any]], line: bool) -> None:
     from matplotlib.lines import Line2D
 
     handles = []
     for name in dict.fromkeys(arm.name for arm in arms if arm.runs):
         look = style[name]
-        dash = (0, look["dashes"]) if line and look["dashes"] else "-" if line else "none"
+        dash: Any = (0, look["dashes"]) if line and look["dashes"] else "-" if line else "none"
         handles.append(
             Line2D([], [], color=look["color"], linestyle=dash, marker="" if line else look["marker"], label=name)
         )

@@ -6,7 +6,9 @@ import json
 import math
 import shlex
 from collections.abc import Mapping, Sequence
+from typing import Any
 
+from sam_bench.api import Record
 from sam_bench.results.arms import COSTS, Arm, Block, flatten
 from sam_bench.results.report import measured
 from sam_bench.results.tables.table import unit
@@ -19,16 +21,16 @@ RUN_FIELDS = ("short", "best_epoch", "epochs", "steps", "samples", "parameters",
               "eval_seconds", "setup_seconds")  # fmt: skip
 
 
-def pack(data: Mapping) -> str:
+def pack(data: Mapping[str, Any]) -> str:
     """Compressed JSON in base64, without dates: the same data are the same text."""
     text = json.dumps(_rounded(data), separators=(",", ":"), allow_nan=False)
     return base64.b64encode(gzip.compress(text.encode(), mtime=0)).decode()
 
 
-def data(experiments: Mapping[str, Sequence[Mapping]], found: Mapping[str, Sequence[Block]]) -> dict:
+def data(experiments: Mapping[str, Sequence[Record]], found: Mapping[str, Sequence[Block]]) -> dict[str, Any]:
     """`blocks` for the charts, `runs` for the list; `configs` and `provenances` are shared between runs by number."""
     configs, provenances = _Shared(), _Shared()
-    runs = {}
+    runs: dict[str, dict[str, Any]] = {}
     for name, records in experiments.items():
         for record in records:
             run = runs.setdefault(record["run_id"], _run(record, configs, provenances))
@@ -46,11 +48,11 @@ def data(experiments: Mapping[str, Sequence[Mapping]], found: Mapping[str, Seque
 class _Shared:
     """Values that many runs have in common, each kept once."""
 
-    def __init__(self):
-        self.values: list = []
+    def __init__(self) -> None:
+        self.values: list[Any] = []
         self._places: dict[str, int] = {}
 
-    def place(self, value) -> int:
+    def place(self, value: Any) -> int:
         """The number of `value`, which is added when it is new."""
         text = json.dumps(value, sort_keys=True, default=str)
         if text not in self._places:
@@ -59,7 +61,7 @@ class _Shared:
         return self._places[text]
 
 
-def _run(record: Mapping, configs: _Shared, provenances: _Shared) -> dict:
+def _run(record: Record, configs: _Shared, provenances: _Shared) -> dict[str, Any]:
     config = {k: v for k, v in flatten(important(record["config"])).items() if k not in ("seed", "split_seed")}
     own = {key: record.get("provenance", {}).get(key) for key in ("started", "finished", "resumed")}
     shared = {key: value for key, value in record.get("provenance", {}).items() if key not in own}
@@ -81,7 +83,7 @@ def _run(record: Mapping, configs: _Shared, provenances: _Shared) -> dict:
     }
 
 
-def command(record: Mapping) -> str:
+def command(record: Record) -> str:
     """The command that makes this run again."""
     if "overrides" in record:
         return shlex.join(["sam-bench", "run", *record["overrides"]])
@@ -90,7 +92,7 @@ def command(record: Mapping) -> str:
     return shlex.join(["sam-bench", "run", *groups])
 
 
-def _block(experiment: str, block: Block) -> dict:
+def _block(experiment: str, block: Block) -> dict[str, Any]:
     scale, digits, name = unit(block)
     return {
         "experiment": experiment,
@@ -102,7 +104,7 @@ def _block(experiment: str, block: Block) -> dict:
     }
 
 
-def _arm(arm: Arm, scale: float) -> dict:
+def _arm(arm: Arm, scale: float) -> dict[str, Any]:
     versus = arm.versus
     return {
         "name": arm.name,
@@ -119,24 +121,24 @@ def _arm(arm: Arm, scale: float) -> dict:
             "p": versus.p_holm,
             "significant": versus.significant,
             "better": versus.better,
-            "base": arm.base.name,
+            "base": arm.base.name if arm.base else "",
         },
         "curve": _mean_curve(arm, scale),
     }
 
 
-def _mean_curve(arm: Arm, scale: float) -> dict[str, list]:
+def _mean_curve(arm: Arm, scale: float) -> dict[str, list[float]]:
     """Mean clocks, mean valid metric and its sample standard deviation over the runs, by epoch."""
     name = f"valid/{arm.metric['name']}"
-    by_epoch: dict[float, list[Mapping]] = {}
+    by_epoch: dict[float, list[Mapping[str, Any]]] = {}
     for run in arm.runs:
-        for row in curve(run) if "path" in run else ():
+        for row in curve(run) if "path" in run else []:
             if not math.isnan(row.get(name, math.nan)):
                 by_epoch.setdefault(row["epoch"], []).append(row)
     epochs = sorted(by_epoch)
     if len(epochs) > POINTS:
         epochs = [epochs[round(i * (len(epochs) - 1) / (POINTS - 1))] for i in range(POINTS)]
-    found: dict[str, list] = {key: [] for key in (*CLOCKS, "mean", "std")}
+    found: dict[str, list[float]] = {key: [] for key in (*CLOCKS, "mean", "std")}
     for epoch in epochs:
         rows = by_epoch[epoch]
         for clock in CLOCKS:
@@ -148,7 +150,7 @@ def _mean_curve(arm: Arm, scale: float) -> dict[str, list]:
     return found
 
 
-def _rounded(value):
+def _rounded(value: Any) -> Any:
     """Six significant digits are enough for a chart; what does not exist is null."""
     if isinstance(value, Mapping):
         return {key: _rounded(item) for key, item in value.items()}

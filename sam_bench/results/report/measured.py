@@ -2,15 +2,17 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from sam_bench.results.arms import Arm, Block
 from sam_bench.results.measured import TRACES, beside, epoch_means, measured, value
+from sam_bench.store.measurements import Gradients, Landscape, Sharpness
 
 MEASURES = ("largest_eigenvalue", "trace", "m_sharpness", "ball_rise")
 RUNS = 300  # points of a scatter at most, so that the page stays small
 
 
-def charts(found: Sequence[Block]) -> dict[int, dict]:
+def charts(found: Sequence[Block]) -> dict[int, dict[str, Any]]:
     """The data of each block's charts, by its place among `found`; only blocks of which something was measured."""
     chosen, charts = measured(found), {}
     for place, block in enumerate(found):
@@ -26,9 +28,9 @@ def charts(found: Sequence[Block]) -> dict[int, dict]:
     return charts
 
 
-def _points(arm: Arm, contents: Sequence[Mapping]) -> list[dict]:
+def _points(arm: Arm, contents: Sequence[Sharpness]) -> list[dict[str, Any]]:
     """The runs of an arm: each measure, and the gap that it may explain."""
-    points = [
+    points: list[dict[str, Any]] = [
         {"arm": arm.name, "seed": content["labels"]["seed"], "gap": value(content, "gap_loss")}
         | {name: value(content, name) for name in MEASURES}
         for content in contents
@@ -36,7 +38,7 @@ def _points(arm: Arm, contents: Sequence[Mapping]) -> list[dict]:
     return [point for point in points if math.isfinite(point["gap"])]
 
 
-def _plane(arm: Arm, contents: Mapping[str, Mapping]) -> dict | None:
+def _plane(arm: Arm, contents: Mapping[str, Landscape]) -> dict[str, Any] | None:
     """The landscape of an arm's first run that has one."""
     content = next((contents[run["run_id"]] for run in arm.runs if run["run_id"] in contents), None)
     if content is None:
@@ -44,7 +46,7 @@ def _plane(arm: Arm, contents: Mapping[str, Mapping]) -> dict | None:
     return {"arm": arm.name, "seed": content["labels"]["seed"], "axis": content["axis"], "losses": content["losses"]}
 
 
-def _trace(arm: Arm, contents: Mapping[str, Mapping]) -> dict | None:
+def _trace(arm: Arm, contents: Mapping[str, Gradients]) -> dict[str, Any] | None:
     """Mean and sample standard deviation over the runs of each epoch's mean, for every traced quantity."""
     runs = [epoch_means(contents[run["run_id"]]["rows"]) for run in arm.runs if run["run_id"] in contents]
     if not runs:

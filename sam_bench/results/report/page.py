@@ -5,7 +5,9 @@ import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from string import Template
+from typing import Any, cast
 
+from sam_bench.api import Record
 from sam_bench.results.arms import Block, blocks
 from sam_bench.results.fairness import Finding
 from sam_bench.results.report import data
@@ -18,7 +20,7 @@ ASSETS = Path(__file__).with_name("assets")
 SHOWN = 12  # runs named in a warning
 
 
-def report(experiments: Mapping[str, Sequence[Mapping]], out: Path) -> Path:
+def report(experiments: Mapping[str, Sequence[Record]], out: Path) -> Path:
     """Write the page about these experiments, {name: loaded records}, and return its path.
 
     Same records, same bytes. Raises UsageError where it cannot be written.
@@ -30,7 +32,7 @@ def report(experiments: Mapping[str, Sequence[Mapping]], out: Path) -> Path:
     return out
 
 
-def page(experiments: Mapping[str, Sequence[Mapping]]) -> str:
+def page(experiments: Mapping[str, Sequence[Record]]) -> str:
     """The page as text."""
     found = {name: blocks(records) for name, records in experiments.items()}
     every = list({record["run_id"]: record for records in experiments.values() for record in records}.values())
@@ -52,18 +54,18 @@ def _asset(name: str) -> str:
     return (ASSETS / name).read_text(encoding="utf-8")
 
 
-def _summary(records: Sequence[Mapping]) -> str:
+def _summary(records: Sequence[Record]) -> str:
     """What was run, as a list of facts."""
     finished = [record for record in records if record["status"] == "finished"]
     labels = [record["labels"] for record in records]
 
     def names(key: str) -> str:
-        return ", ".join(dict.fromkeys(str(label[key]) for label in labels))
+        return ", ".join(dict.fromkeys(str(cast(dict[str, Any], label)[key]) for label in labels))
 
     def made(*path: str) -> str:
         values = []
         for record in finished:
-            value = record["provenance"]
+            value: Any = record["provenance"]
             for key in path:
                 value = value.get(key) if isinstance(value, Mapping) else None
             values.append("unknown" if value is None else str(value))
@@ -86,7 +88,7 @@ def _summary(records: Sequence[Mapping]) -> str:
     return f'<dl class="facts">{"".join(rows)}</dl>'
 
 
-def _warnings(experiments: Mapping[str, Sequence[Mapping]], found: Mapping[str, Sequence[Block]]) -> str:
+def _warnings(experiments: Mapping[str, Sequence[Record]], found: Mapping[str, Sequence[Block]]) -> str:
     """All findings of the compliance checks."""
     items = []
     for name, records in experiments.items():
@@ -114,7 +116,7 @@ def _results(name: str, found: Sequence[Block], several: bool) -> str:
     return heading + html_tables(sections(found))
 
 
-def _reproduce(name: str, records: Sequence[Mapping]) -> str:
+def _reproduce(name: str, records: Sequence[Record]) -> str:
     """The commands that make each part of the page again."""
     commits = dict.fromkeys(str(record["provenance"].get("commit")) for record in records if "provenance" in record)
     known = [commit for commit in commits if commit not in ("None", "")]

@@ -3,8 +3,10 @@
 import csv
 import io
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from typing import Any
 
+from sam_bench.api import Record
 from sam_bench.errors import UsageError, did_you_mean
 from sam_bench.results import measured
 from sam_bench.results.arms import COSTS, Arm, Block, blocks
@@ -12,6 +14,7 @@ from sam_bench.results.fairness import disturbed, mixed_arithmetic, mixed_code
 from sam_bench.results.stats import (
     ENOUGH_SEEDS,
     Comparison,
+    Ranks,
     interquartile_mean,
     minimum_detectable_difference,
     pairs_needed,
@@ -19,6 +22,7 @@ from sam_bench.results.stats import (
 )
 from sam_bench.results.tables.render import RENDERERS, Cell, Section
 from sam_bench.results.verify import unfair
+from sam_bench.store.measurements import Sharpness
 
 FORMATS = (*RENDERERS, "csv")
 PERCENT = {"accuracy"}
@@ -33,7 +37,7 @@ MARKS = {
 }
 
 
-def table(records: Sequence[Mapping], *, format: str = "terminal") -> str:
+def table(records: Sequence[Record], *, format: str = "terminal") -> str:
     """The results table of these records, in their order: terminal, markdown, latex, html or csv (raw numbers).
 
     Same records, same bytes. Raises UsageError for a format that does not exist.
@@ -77,7 +81,7 @@ def score_cell(arm: Arm, scale: float, digits: int) -> Cell:
     marks += f" ✗{len(arm.failed)}" if arm.failed else ""
     spread = f" ± {number(score.std * scale, digits)}" if score.n > 1 else ""
     text = f"{number(score.mean * scale, digits)}{spread} ({score.n})" if score.n else "n/a (0)"
-    return Cell(f"{text}{marks}", bold=passes and arm.versus.better, value=score.mean)
+    return Cell(f"{text}{marks}", bold=passes and arm.versus is not None and arm.versus.better, value=score.mean)
 
 
 def difference_cell(versus: Comparison | None, scale: float, digits: int) -> Cell:
@@ -135,7 +139,7 @@ class _Notes:
 
     LIMIT = 3
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.lines: list[str] = []
 
     def cite(self, arm: Arm, scale: float, digits: int) -> str:
@@ -219,13 +223,13 @@ def _gains(found: Sequence[Block], name: str) -> list[float]:
     return gains
 
 
-def average_ranks(found: Sequence[Block]):
+def average_ranks(found: Sequence[Block]) -> Ranks | None:
     """Ranks of the arms that every block has, by their mean test metric; None below two arms or two blocks."""
     names = [arm.name for arm in found[0].arms if arm.runs] if found else []
     names = [name for name in names if all((arm := _named(block, name)) and arm.runs for block in found)]
     if len(names) < 2 or len(found) < 2:
         return None
-    scores = {name: [_named(block, name).score.mean for block in found] for name in names}
+    scores = {name: [arm.score.mean for block in found if (arm := _named(block, name))] for name in names}
     return ranks(scores, [block.metric["higher_is_better"] for block in found])
 
 
@@ -244,9 +248,14 @@ def _csv(found: Sequence[Block]) -> str:
     return text.getvalue()
 
 
-def _raw(block: Block, arm: Arm, contents: Sequence[Mapping]) -> dict:
+def _raw(block: Block, arm: Arm, contents: Sequence[Sharpness]) -> dict[str, Any]:
     versus, first = arm.versus, next(iter(arm.published), None)
-    row = {"dataset": block.dataset, "model": block.model, "base": block.base, "optimizer": arm.labels["optimizer"]}
+    row: dict[str, Any] = {
+        "dataset": block.dataset,
+        "model": block.model,
+        "base": block.base,
+        "optimizer": arm.labels["optimizer"],
+    }
     row |= {"variant": arm.variant, "metric": f"test/{arm.metric['name']}"}
     row |= {"higher_is_better": arm.metric["higher_is_better"], "n": arm.score.n, "mean": arm.score.mean}
     row |= {"std": arm.score.std, "failed": len(arm.failed), "compared_to": arm.base.name if arm.base else ""}

@@ -19,6 +19,7 @@ import submitit
 
 from sam_bench.api import Outcome, RunSpec
 from sam_bench.errors import UsageError
+from sam_bench.store.disk import need_real_folder
 
 LOOK_SECONDS = 3.0  # between two looks at the queue and the results folder
 OVER = {"CANCELLED", "FAILED", "TIMEOUT", "NODE_FAIL", "OUT_OF_MEMORY", "BOOT_FAIL", "DEADLINE", "COMPLETED"}
@@ -123,6 +124,7 @@ class SlurmEngine:
         self.results = results.resolve()
         self.capacity = 1000  # what waits in the queue costs nothing, and SLURM decides what runs
         threads = [f"export OMP_NUM_THREADS={cpus}", "export OMP_WAIT_POLICY=PASSIVE"]
+        need_real_folder(self.results / "logs" / "slurm", 2)  # submitit would follow a link, and it reads pickles there
         self._executor = submitit.SlurmExecutor(self.results / "logs" / "slurm", max_num_timeout=TIMEOUTS)
         self._executor.update_parameters(
             job_name="sam-bench", partition=partition, time=minutes, mem=f"{round(1024 * memory_gb)}MB",

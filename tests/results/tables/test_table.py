@@ -197,8 +197,8 @@ def test_same_records_same_bytes(results_dir):
         write_added(results_dir, record, "sharpness")
     names = [record["run_id"] for record in records]
     code = (
-        "import sys; from sam_bench.results import store, tables\n"
-        "for form in tables.FORMATS: print(tables.table(store.load(sys.argv[1], sys.argv[2:]), format=form))"
+        "import sys; from sam_bench.results.tables import table; from sam_bench.store import index\n"
+        "for form in table.FORMATS: print(table.table(index.load(sys.argv[1], sys.argv[2:]), format=form))"
     )
     again = subprocess.run([sys.executable, "-c", code, results_dir, *names], capture_output=True, check=True)
     here = "".join(table(index.load(results_dir, names), format=form) + "\n" for form in FORMATS)
