@@ -2,14 +2,16 @@
 
 import math
 import random
-from collections.abc import Callable
-from typing import Any, TypedDict
+import warnings
+from collections.abc import Sequence
+from typing import Any, Self, TypedDict
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from sam_bench.optim import distributed
+from sam_bench.optim import arguments, distributed, leftovers
+from sam_bench.optim.accumulation import Accumulation, Closure
 from sam_bench.optim.loss_scale import update_scale
 from sam_bench.optim.oracle import Oracle, Perturbation
 from sam_bench.optim.running_stats import RunningStats
@@ -17,6 +19,7 @@ from sam_bench.optim.vector import Vector, wide
 
 TINY = 1e-12
 COUNTERS = {"step": 0, "grad_evals": 0, "sampled": 0, "skipped": 0}
+SKIPS, SKIPS_SCALED = 5, 25  # in a row, until a warning; a loss scale needs some skips to find its size
 
 
 class Common(TypedDict, total=False):
@@ -55,13 +58,17 @@ class SharpnessAware(Optimizer):
     chooses_samples = False  # whether it may take a part of the batch, and remembers samples
     vectors: tuple[str, ...] = ()  # entries of memory that are vectors over all parameters
 
+    def __new__(cls, *args: Any, **options: Any) -> Self:
+        """Look at the form of the call before the constructor's signature refuses it in other words."""
+        arguments.refuse_other_forms(cls.__name__, args, options)
+        return super().__new__(cls)
+
     def __init__(
         self, base: Optimizer, model: nn.Module, *, rho: float = 0.05, clip_norm: float | None = None,
         scaler: torch.amp.GradScaler | None = None, same_dropout: bool = False, check_finite: bool = True,
         total_steps: int | None = None, steps_per_epoch: int | None = None, seed: int = 0,
     ):  # fmt: skip
-        if not isinstance(base, Optimizer):
-            raise TypeError(f"base must be a torch optimizer that is already built, not {base!r}")
+        arguments.check_base_and_model(type(self).__name__, base, model)
         if isinstance(base, SharpnessAware):
             raise TypeError(f"base is {type(base).__name__}, itself a sharpness-aware method: pass the optimizer in it")
         # torch's way to make an optimizer without parameters of its own: hooks and the patched step, nothing else.
@@ -71,7 +78,9 @@ class SharpnessAware(Optimizer):
         self.total_steps, self.steps_per_epoch = total_steps, steps_per_epoch
         self.local_passes = False
         self.memory: dict[str, Any] = {"method": type(self).__name__, **COUNTERS}
+        self._skips_in_a_row, self._seen_code = 0, None
         self._complete_groups()
+        leftovers.mark(self.params)  # those of a training before this one
 
     # -- what a method defines -----------------------------------------------------------------------------------
 
@@ -82,18 +91,16 @@ class SharpnessAware(Optimizer):
     # -- the step ------------------------------------------------------------------------------------------------
 
     @torch.no_grad()
-    def step(self, closure: Callable | None = None, samples: Tensor | None = None) -> Tensor:
+    def step(self, closure: Closure | Sequence[Closure] | None = None, samples: Tensor | None = None) -> Tensor:
         """One update; returns the loss of the first pass, a scalar on the device.
 
         `closure()` runs forward and backward on the whole batch and returns the loss, a scalar or one value per sample
         (n,) whose mean it differentiates. For methods that choose samples it takes `index` (LongTensor into the batch),
         and `samples` (n,) says which samples of the training set these are. After an exception, or a loss or gradient
-        that is not finite, weights, base and memory are as before.
+        that is not finite, weights, base and memory are as before. A list of closures is one for each micro-batch, as
+        in `accumulate`. Raises RuntimeError for gradients that were computed before the step: it would lose them.
         """
-        if closure is None:
-            raise TypeError(
-                f"{type(self).__name__}.step needs a closure: def closure(): loss = ...; loss.backward(); return loss"
-            )
+        closure = self._one(closure)
         self._fit_memory()
         oracle = Oracle(self, closure, samples)
         before = dict(self.memory)
@@ -108,6 +115,7 @@ class SharpnessAware(Optimizer):
         if not finite:
             self._undo(oracle, before)
             self.memory["skipped"] += 1
+        self._warn_of_skips(finite)
         if self.scaler is not None:
             update_scale(self.scaler, self.memory, finite)
         return oracle.loss
@@ -119,6 +127,7 @@ class SharpnessAware(Optimizer):
         if self.clip_norm is not None:
             nn.utils.clip_grad_norm_(self.params, self.clip_norm)
         self.base.step()
+        leftovers.mark(self.params)
         for name in self.vectors:
             if name in self.memory:  # as it would come from a checkpoint, so that a resume changes no bit
                 self.memory[name] = self.memory[name].settled()
@@ -140,6 +149,37 @@ class SharpnessAware(Optimizer):
         oracle.undo()
         self.memory.clear()
         self.memory.update(before)
+
+    def accumulate(self, closures: Sequence[Closure], sizes: Sequence[int] | None = None) -> Accumulation:
+        """The closure for `step` that runs `closures`, one for each micro-batch, and takes the mean over all samples.
+
+        `sizes` are the samples of each micro-batch, None: all are equal. Each closure differentiates the mean over its
+        own samples: nobody divides by the number of micro-batches.
+        """
+        return Accumulation(closures, self.params, sizes)
+
+    def _one(self, closure: Closure | Sequence[Closure] | None) -> Closure:
+        """What `step` was given as one closure, looked at."""
+        method = type(self).__name__
+        if closure is None:
+            raise TypeError(f"{method}.step needs a closure: def closure(): loss = ...; loss.backward(); return loss")
+        if not callable(closure):
+            closure = self.accumulate(closure)
+        code = getattr(arguments.inner_function(closure), "__code__", None)
+        if self.scaler is None and code is not self._seen_code:  # once for each function, not at each step
+            arguments.refuse_lonely_scaler(method, closure)
+            self._seen_code = code
+        return closure
+
+    def _warn_of_skips(self, finite: bool) -> None:
+        self._skips_in_a_row = 0 if finite else self._skips_in_a_row + 1
+        if self._skips_in_a_row == (SKIPS if self.scaler is None else SKIPS_SCALED):
+            warnings.warn(
+                f"{type(self).__name__} skipped {self._skips_in_a_row} steps in a row: a loss or gradient was NaN or "
+                "infinite in each, and the weights do not move. Look at the loss that step returns; usual causes are "
+                "bad values in the data, a learning rate or rho that is too large, and fp16 without scaler=",
+                stacklevel=4,
+            )
 
     # -- helpers of the methods ----------------------------------------------------------------------------------
 
@@ -187,7 +227,7 @@ class SharpnessAware(Optimizer):
         value = getattr(self, name)
         if value is None or value < 1:
             raise ValueError(f"{type(self).__name__} needs {name}= (at least 1), {why}; got {value}")
-        return value
+        return arguments.whole_number(name, value)
 
     @property
     def sam_fraction(self) -> float:
@@ -201,8 +241,9 @@ class SharpnessAware(Optimizer):
     defaults = property(lambda self: self.base.defaults, doc="Those of the base.")
 
     def zero_grad(self, set_to_none: bool = True) -> None:
-        """Not needed: each pass starts from cleared gradients."""
+        """Drop gradients that lie about; not needed between steps, since each pass starts from cleared gradients."""
         self.base.zero_grad(set_to_none)
+        leftovers.mark(self.params)
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """As torch's; vectors in memory get zeros for the new parameters, which come last."""
@@ -211,17 +252,10 @@ class SharpnessAware(Optimizer):
 
     def _complete_groups(self) -> None:
         for i, group in enumerate(self.param_groups):
-            rho = group.setdefault("rho", self.rho)
-            if not 0 <= rho < math.inf:
-                raise ValueError(f"rho must be a finite number >= 0, got {rho} in param group {i}")
+            arguments.check_rho(group.setdefault("rho", self.rho), f" in param group {i}")
             if group.get("maximize"):
                 raise ValueError("maximize=True is not supported: negate the loss")
-        devices = {str(p.device) for p in self.params}
-        if len(devices) > 1:
-            raise ValueError(f"all parameters must be on one device, got {', '.join(sorted(devices))}")
-        for p in self.params:
-            if p.is_complex() or type(p).__name__ == "DTensor" or type(p.data).__name__ == "DTensor":
-                raise TypeError("complex and sharded (FSDP, DTensor) parameters are not supported; DDP is")
+        arguments.check_parameters(self.params)
         self.running_stats, self.perturbation = RunningStats(self.model), Perturbation()
 
     def _fit_memory(self) -> None:
@@ -250,7 +284,7 @@ class SharpnessAware(Optimizer):
         """Continue exactly where `state_dict` was taken; raises ValueError for the state of something else."""
         for hook in self._optimizer_load_state_dict_pre_hooks.values():
             state_dict = hook(self, state_dict) or state_dict
-        self._refuse_foreign(state_dict)
+        arguments.check_state(type(self).__name__, self.vectors, self.params, state_dict)
         self.base.load_state_dict(state_dict["base"])
         device = self.params[0].device
         self.memory.clear()
@@ -266,28 +300,11 @@ class SharpnessAware(Optimizer):
         for hook in self._optimizer_load_state_dict_post_hooks.values():
             hook(self)
 
-    def _refuse_foreign(self, state: dict[str, Any]) -> None:
-        mine = type(self).__name__
-        if set(state) != {"base", "memory"}:
-            raise ValueError(
-                f"this is not a state of {mine}: it has {sorted(map(str, state))}, not base and memory. The state of a "
-                "bare torch optimizer goes into .base.load_state_dict"
-            )
-        theirs = state["memory"].get("method")
-        if theirs != mine:
-            raise ValueError(f"this is the state of {theirs}, not of {mine}: build {theirs}, or load only its 'base'")
-        shapes = [tuple(p.shape) for p in self.params]
-        for name in self.vectors:
-            if name in state["memory"] and [tuple(part.shape) for part in state["memory"][name]] != shapes:
-                raise ValueError(
-                    f"memory {name!r} is of another model: its tensors have other shapes or another number"
-                )
-
     def __getstate__(self) -> dict[str, Any]:
         # A scheduler patches `step` on the instance with a function that cannot be pickled; torch drops it too.
         dropped = ("step", "perturbation")
         state = {k: v for k, v in self.__dict__.items() if k not in dropped and not k.startswith("_optimizer_")}
-        return state | {"perturbation": Perturbation()}
+        return state | {"perturbation": Perturbation(), "_seen_code": None}
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.base!r})"

@@ -4,14 +4,14 @@
 forward-backward pass.
 """
 
-import inspect
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
 from torch import Tensor
 
-from sam_bench.optim import distributed
+from sam_bench.optim import distributed, leftovers
+from sam_bench.optim.accumulation import accepts
 from sam_bench.optim.vector import Vector, wide
 
 
@@ -69,15 +69,6 @@ def set_rng_state(state: list[Tensor], device: torch.device) -> None:
         torch.cuda.set_rng_state(state[1], device)
 
 
-def accepts(closure: Callable, name: str) -> bool:
-    """Whether `closure` takes an argument called `name`."""
-    try:
-        parameters = inspect.signature(closure).parameters
-    except (TypeError, ValueError):
-        return False
-    return name in parameters or any(p.kind is p.VAR_KEYWORD for p in parameters.values())
-
-
 class Oracle:
     """The gradients of one step. `losses` holds what the closure returned in each pass, detached."""
 
@@ -122,9 +113,14 @@ class Oracle:
 
     def _pass(self, eps: Vector | None, index: Tensor | None, moves: bool) -> Vector:
         """Forward and backward from cleared gradients, counted."""
-        for p in self.params:
-            p.grad = None
-        loss = self._run(eps, {} if index is None else {"index": index}, moves=moves, grad=True)
+        arguments = {} if index is None else {"index": index}
+        if self.losses:
+            for p in self.params:
+                p.grad = None
+            loss = self._run(eps, arguments, moves=moves, grad=True)
+        else:
+            with leftovers.cleared(self.params, self.optimizer.model, type(self.optimizer).__name__):
+                loss = self._run(eps, arguments, moves=moves, grad=True)
         self.losses.append(loss)
         if moves:
             self._first_losses.append(loss)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sam_bench.optim import distributed
+from sam_bench.optim.arguments import whole_number
 from sam_bench.optim.vector import Vector
 
 TINY = 1e-30
@@ -29,8 +30,7 @@ class EveryK:
     k: int
 
     def __post_init__(self):
-        if self.k < 1:
-            raise ValueError(f"k must be at least 1, got {self.k}")
+        whole_number("k", self.k)
 
     def __call__(self, g: Vector, memory: dict[str, Any]) -> bool:
         """Whether `t mod k == 0`."""

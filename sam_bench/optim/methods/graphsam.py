@@ -5,6 +5,7 @@ from typing import Unpack
 from torch import nn
 from torch.optim import Optimizer
 
+from sam_bench.optim.arguments import whole_number
 from sam_bench.optim.base import TINY, Common, SharpnessAware
 from sam_bench.optim.oracle import Oracle
 from sam_bench.optim.vector import Vector
@@ -31,9 +32,7 @@ class GraphSAM(SharpnessAware):
         decay_epochs: int = 1, **common: Unpack[Common],
     ):  # fmt: skip
         super().__init__(base, model, rho=rho, **common)
-        if decay_epochs < 1:
-            raise ValueError(f"decay_epochs must be at least 1, got {decay_epochs}")
-        self.beta, self.gamma, self.decay_epochs = beta, gamma, decay_epochs
+        self.beta, self.gamma, self.decay_epochs = beta, gamma, whole_number("decay_epochs", decay_epochs)
         self.needs("steps_per_epoch", "because the perturbation is exact at the first step of each epoch")
 
     def direction(self, oracle: Oracle) -> Vector:

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from sam_bench.optim import distributed
+from sam_bench.optim.arguments import whole_number
 from sam_bench.optim.base import TINY, Common
 from sam_bench.optim.methods.sam import SAM
 from sam_bench.optim.vector import Vector, safe
@@ -44,7 +45,7 @@ class VSAM(SAM):
         last: int = 10, a1: float = 0.13, a2: float = 0.13, beta: float = 0.7, **common: Unpack[Common],
     ):  # fmt: skip
         super().__init__(base, model, rho=rho, when=Always(), **common)
-        if M < 1 or K < 2 * M:
+        if whole_number("K", K) < 2 * whole_number("M", M):
             raise ValueError(f"a block needs two values: K must be at least 2*M, got K={K}, M={M}")
         if not 1 <= p_max * K <= K:
             raise ValueError(f"p_max must be between 1/K and 1, got {p_max}")
