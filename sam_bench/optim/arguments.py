@@ -3,7 +3,7 @@
 import inspect
 import math
 import numbers
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -67,10 +67,10 @@ def check_state(method: str, vectors: Sequence[str], params: Sequence[Tensor], s
 
 def check_rho(rho: object, where: str = "") -> None:
     """Raise TypeError where `rho` is no number, ValueError where it is negative, infinite or NaN."""
-    if not isinstance(rho, numbers.Real) or isinstance(rho, bool):
+    if not isinstance(rho, int | float | numbers.Real) or isinstance(rho, bool):
         advice = f"; write rho={float(rho)}" if isinstance(rho, str) and _is_number(rho) else ""
         raise TypeError(f"rho must be a number >= 0, got {rho!r}{where}{advice}")
-    if not 0 <= rho < math.inf:
+    if not 0 <= float(rho) < math.inf:
         raise ValueError(f"rho must be a finite number >= 0, got {rho}{where}")
 
 
@@ -126,4 +126,4 @@ def _is_number(text: str) -> bool:
 
 
 def _short(value: object) -> str:
-    return f"{type(value).__name__} ({value!r:.60})" if not inspect.isgenerator(value) else "a generator of parameters"
+    return f"a {type(value).__name__}" if isinstance(value, list | tuple | Iterator) else f"{value!r:.80}"

@@ -7,6 +7,7 @@ mark, the version of its tensor at that time. Comparing marks costs no launch an
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -52,19 +53,19 @@ def cleared(params: Sequence[Tensor], model: nn.Module, method: str) -> Iterator
     before = [(p, p.grad, p.grad._version) for p in left if p.grad is not None]
     lost: list[Tensor] = []
 
-    def still_there(p: Tensor, g: Tensor, version: int) -> None:
+    def look(p: Tensor, g: Tensor, version: int, _: Tensor | None = None) -> None:
         if p.grad is g and g._version == version:
             lost.append(p)
 
     # A hook on a parameter runs before its gradient is added to what is there.
-    hooks = [p.register_hook(lambda _, entry=entry: still_there(*entry)) for p, *_ in before for entry in [(p, *_)]]
+    hooks = [entry[0].register_hook(partial(look, *entry)) for entry in before]  # type: ignore[no-untyped-call]
     try:
         yield
     finally:
         for hook in hooks:
             hook.remove()
-    for p, g, version in before:
-        still_there(p, g, version)
+    for entry in before:
+        look(*entry)
     if lost:
         raise RuntimeError(_refusal(lost, model, method))
 

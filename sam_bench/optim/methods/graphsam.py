@@ -25,7 +25,7 @@ class GraphSAM(SharpnessAware):
     Raises ValueError without steps_per_epoch.
     """
 
-    vectors = ("h",)
+    vectors: tuple[str, ...] = ("h",)
 
     def __init__(
         self, base: Optimizer, model: nn.Module, *, rho: float = 0.05, beta: float = 0.99, gamma: float = 0.5,
@@ -39,18 +39,12 @@ class GraphSAM(SharpnessAware):
         """`g_s`, the gradient at `w + eps`."""
         if self.memory.get("exact_epoch") != self.epoch:
             # The first step of an epoch, or the next if that one had to be skipped.
-            h = oracle()
-            self.memory["exact_epoch"] = self.epoch
-        else:
-            h = self.memory["h"]
-        g_s = oracle(self.to_radius(h) * self.decay())
-        # What the next step perturbs with; storing it now spares the memory of g_s.
-        self.memory["h"] = self._average(h, g_s)
-        return g_s
+            self.memory["h"], self.memory["exact_epoch"] = oracle(), self.epoch
+        return oracle(self.to_radius(self.memory["h"]) * self.decay())
 
-    def _average(self, h: Vector, g_s: Vector) -> Vector:
-        """`beta*h + (1-beta)*g_s/||g_s||`."""
-        return h.running(self.beta, (1 - self.beta) * g_s / (g_s.norm() + TINY))
+    def afterwards(self, direction: Vector) -> None:
+        """`h <- beta*h + (1-beta)*g_s/||g_s||`, what the next step perturbs with: storing it spares that of `g_s`."""
+        self.memory["h"].blend(self.beta, (1 - self.beta) * direction / (direction.norm() + TINY))
 
     def decay(self) -> float:
         """`gamma^floor(epoch/lambda)`."""
@@ -59,4 +53,4 @@ class GraphSAM(SharpnessAware):
     @property
     def epoch(self) -> int:
         """Epochs begun before this step, by the batches seen."""
-        return (self.memory["step"] + self.memory["skipped"]) // self.steps_per_epoch
+        return int(self.memory["step"] + self.memory["skipped"]) // (self.steps_per_epoch or 1)

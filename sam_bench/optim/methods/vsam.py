@@ -107,7 +107,7 @@ class VSAM(SAM):
     def _next_s(self) -> float:
         d_r, d_q = (self._change(self.memory[name]) for name in ("R", "Q"))
         s = self.memory["s"] * (1 + self.a1 * d_r + self.a2 * d_q)
-        return min(max(s, 1.0), float(int(self.p_max * self.K)))
+        return float(min(max(s, 1.0), int(self.p_max * self.K)))
 
     @staticmethod
     def _change(window: Tensor) -> float:
