@@ -2,27 +2,29 @@
 
 import math
 import random
-from collections.abc import Callable
+import warnings
+from collections.abc import Sequence
 from typing import Any, TypedDict
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from sam_bench.optim import distributed
+from sam_bench.optim import arguments, distributed, leftovers
+from sam_bench.optim.accumulation import Accumulation, Closure
 from sam_bench.optim.loss_scale import update_scale
-from sam_bench.optim.oracle import Oracle, Perturbation
-from sam_bench.optim.running_stats import RunningStats
+from sam_bench.optim.oracle import Oracle
 from sam_bench.optim.vector import Vector, wide
+from sam_bench.optim.wrapper import Wrapper
 
 TINY = 1e-12
 COUNTERS = {"step": 0, "grad_evals": 0, "sampled": 0, "skipped": 0}
+SKIPS, SKIPS_SCALED = 5, 25  # in a row, until a warning; a loss scale needs some skips to find its size
 
 
 class Common(TypedDict, total=False):
-    """Options of every method, described in SharpnessAware."""
+    """Options of every method besides `rho`, described in SharpnessAware."""
 
-    rho: float
     clip_norm: float | None
     scaler: torch.amp.GradScaler | None
     same_dropout: bool
@@ -32,7 +34,7 @@ class Common(TypedDict, total=False):
     seed: int
 
 
-class SharpnessAware(Optimizer):
+class SharpnessAware(Wrapper):
     """Wraps the optimizer `base`, which makes the update; a subclass says along which `direction`.
 
     Args:
@@ -49,19 +51,17 @@ class SharpnessAware(Optimizer):
 
     `param_groups`, `state` and `defaults` are those of `base`. `memory` holds the method's own state and the counters
     `step`, `grad_evals`, `sampled` (steps with a second gradient) and `skipped`. Values of `memory` are replaced and
-    never changed in place: that is how a failed step is undone.
+    not changed in place, which is how a failed step is undone; only `afterwards` may change them in place.
     """
 
     chooses_samples = False  # whether it may take a part of the batch, and remembers samples
-    vectors: tuple[str, ...] = ()  # entries of memory that are vectors over all parameters
 
     def __init__(
         self, base: Optimizer, model: nn.Module, *, rho: float = 0.05, clip_norm: float | None = None,
         scaler: torch.amp.GradScaler | None = None, same_dropout: bool = False, check_finite: bool = True,
         total_steps: int | None = None, steps_per_epoch: int | None = None, seed: int = 0,
     ):  # fmt: skip
-        if not isinstance(base, Optimizer):
-            raise TypeError(f"base must be a torch optimizer that is already built, not {base!r}")
+        arguments.check_base_and_model(type(self).__name__, base, model)
         if isinstance(base, SharpnessAware):
             raise TypeError(f"base is {type(base).__name__}, itself a sharpness-aware method: pass the optimizer in it")
         # torch's way to make an optimizer without parameters of its own: hooks and the patched step, nothing else.
@@ -70,8 +70,10 @@ class SharpnessAware(Optimizer):
         self.check_finite, self.seed = check_finite, seed
         self.total_steps, self.steps_per_epoch = total_steps, steps_per_epoch
         self.local_passes = False
-        self.memory: dict[str, Any] = {"method": type(self).__name__, **COUNTERS}
+        self.memory = {"method": type(self).__name__, **COUNTERS}
+        self._skips_in_a_row = 0
         self._complete_groups()
+        leftovers.mark(self.params)  # those of a training before this one
 
     # -- what a method defines -----------------------------------------------------------------------------------
 
@@ -79,21 +81,24 @@ class SharpnessAware(Optimizer):
         """What `base` gets as its gradient."""
         raise NotImplementedError
 
+    def afterwards(self, direction: Vector) -> None:
+        """Bring `memory` up to date with `direction`, in place if need be: nothing of this step fails any more."""
+
     # -- the step ------------------------------------------------------------------------------------------------
 
     @torch.no_grad()
-    def step(self, closure: Callable | None = None, samples: Tensor | None = None) -> Tensor:
+    def step(  # type: ignore[override]  # torch's takes neither samples nor a list, and returns a float
+        self, closure: Closure | Sequence[Closure] | None = None, samples: Tensor | None = None
+    ) -> Tensor:
         """One update; returns the loss of the first pass, a scalar on the device.
 
         `closure()` runs forward and backward on the whole batch and returns the loss, a scalar or one value per sample
         (n,) whose mean it differentiates. For methods that choose samples it takes `index` (LongTensor into the batch),
         and `samples` (n,) says which samples of the training set these are. After an exception, or a loss or gradient
-        that is not finite, weights, base and memory are as before.
+        that is not finite, weights, base and memory are as before. A list of closures is one for each micro-batch, as
+        in `accumulate`. Raises RuntimeError for gradients that were computed before the step: it would lose them.
         """
-        if closure is None:
-            raise TypeError(
-                f"{type(self).__name__}.step needs a closure: def closure(): loss = ...; loss.backward(); return loss"
-            )
+        closure = self._one(closure)
         self._fit_memory()
         oracle = Oracle(self, closure, samples)
         before = dict(self.memory)
@@ -108,17 +113,20 @@ class SharpnessAware(Optimizer):
         if not finite:
             self._undo(oracle, before)
             self.memory["skipped"] += 1
+        self._warn_of_skips(finite)
         if self.scaler is not None:
-            update_scale(self.scaler, self.memory, finite)
+            update_scale(self.scaler, self.memory, finite, oracle.scale)
         return oracle.loss
 
     def _update(self, direction: Vector, oracle: Oracle) -> None:
         if self.local_passes:
             direction = direction.like(distributed.mean(direction.flat()))
+        self.afterwards(direction)
         self._write_gradients(direction, oracle.touched)
         if self.clip_norm is not None:
             nn.utils.clip_grad_norm_(self.params, self.clip_norm)
         self.base.step()
+        leftovers.mark(self.params)
         for name in self.vectors:
             if name in self.memory:  # as it would come from a checkpoint, so that a resume changes no bit
                 self.memory[name] = self.memory[name].settled()
@@ -141,12 +149,40 @@ class SharpnessAware(Optimizer):
         self.memory.clear()
         self.memory.update(before)
 
-    # -- helpers of the methods ----------------------------------------------------------------------------------
+    def accumulate(self, closures: Sequence[Closure], sizes: Sequence[int] | None = None) -> Accumulation:
+        """The closure for `step` that runs `closures`, one for each micro-batch, and takes the mean over all samples.
 
-    @property
-    def params(self) -> list[Tensor]:
-        """All parameters, group after group: the order of the vectors."""
-        return [p for group in self.param_groups for p in group["params"]]
+        `sizes` are the samples of each micro-batch, None: all are equal. Each closure differentiates the mean over its
+        own samples: nobody divides by the number of micro-batches.
+        """
+        return Accumulation(closures, self.params, sizes)
+
+    def _one(self, closure: Closure | Sequence[Closure] | None) -> Closure:
+        """What `step` was given as one closure, looked at."""
+        method = type(self).__name__
+        if closure is None:
+            raise TypeError(f"{method}.step needs a closure: def closure(): loss = ...; loss.backward(); return loss")
+        if isinstance(closure, list | tuple):
+            closure = self.accumulate(closure)
+        if not callable(closure):
+            raise TypeError(f"{method}.step needs a function, or a list of functions, not {closure!r}")
+        code = getattr(arguments.inner_function(closure), "__code__", None)
+        if self.scaler is None and code is not self._seen_code:  # once for each function, not at each step
+            arguments.refuse_lonely_scaler(method, closure)
+            self._seen_code = code
+        return closure
+
+    def _warn_of_skips(self, finite: bool) -> None:
+        self._skips_in_a_row = 0 if finite else self._skips_in_a_row + 1
+        if self._skips_in_a_row == (SKIPS if self.scaler is None else SKIPS_SCALED):
+            warnings.warn(
+                f"{type(self).__name__} skipped {self._skips_in_a_row} steps in a row: a loss or gradient was NaN or "
+                "infinite in each, and the weights do not move. Look at the loss that step returns; usual causes are "
+                "bad values in the data, a learning rate or rho that is too large, and fp16 without scaler=",
+                stacklevel=5,
+            )
+
+    # -- helpers of the methods ----------------------------------------------------------------------------------
 
     @property
     def weights(self) -> Vector:
@@ -187,107 +223,9 @@ class SharpnessAware(Optimizer):
         value = getattr(self, name)
         if value is None or value < 1:
             raise ValueError(f"{type(self).__name__} needs {name}= (at least 1), {why}; got {value}")
-        return value
+        return arguments.whole_number(name, value)
 
     @property
     def sam_fraction(self) -> float:
         """Share of the steps that took a second gradient."""
-        return self.memory["sampled"] / max(1, self.memory["step"])
-
-    # -- torch.optim.Optimizer, by delegation --------------------------------------------------------------------
-
-    param_groups = property(lambda self: self.base.param_groups, doc="Those of the base.")
-    state = property(lambda self: self.base.state, doc="That of the base.")
-    defaults = property(lambda self: self.base.defaults, doc="Those of the base.")
-
-    def zero_grad(self, set_to_none: bool = True) -> None:
-        """Not needed: each pass starts from cleared gradients."""
-        self.base.zero_grad(set_to_none)
-
-    def add_param_group(self, param_group: dict[str, Any]) -> None:
-        """As torch's; vectors in memory get zeros for the new parameters, which come last."""
-        self.base.add_param_group(param_group)
-        self._complete_groups()
-
-    def _complete_groups(self) -> None:
-        for i, group in enumerate(self.param_groups):
-            rho = group.setdefault("rho", self.rho)
-            if not 0 <= rho < math.inf:
-                raise ValueError(f"rho must be a finite number >= 0, got {rho} in param group {i}")
-            if group.get("maximize"):
-                raise ValueError("maximize=True is not supported: negate the loss")
-        devices = {str(p.device) for p in self.params}
-        if len(devices) > 1:
-            raise ValueError(f"all parameters must be on one device, got {', '.join(sorted(devices))}")
-        for p in self.params:
-            if p.is_complex() or type(p).__name__ == "DTensor" or type(p.data).__name__ == "DTensor":
-                raise TypeError("complex and sharded (FSDP, DTensor) parameters are not supported; DDP is")
-        self.running_stats, self.perturbation = RunningStats(self.model), Perturbation()
-
-    def _fit_memory(self) -> None:
-        """Vectors follow the parameters: to their device, and with zeros for parameters that were added."""
-        params = self.params
-        for name in self.vectors:
-            if (v := self.memory.get(name)) is None:
-                continue
-            if len(v.parts) != len(params) or v.parts[0].device != params[0].device:
-                added = [torch.zeros_like(p, dtype=wide(p.dtype)) for p in params[len(v.parts) :]]
-                self.memory[name] = Vector([part.to(params[0].device) for part in v.parts] + added, v.factor)
-
-    def state_dict(self) -> dict[str, Any]:
-        """`{"base": ..., "memory": ...}`: tensors and plain values, so `torch.load(weights_only=True)` reads it."""
-        for hook in self._optimizer_state_dict_pre_hooks.values():
-            hook(self)
-        memory = {name: value.parts if isinstance(value, Vector) else value for name, value in self.memory.items()}
-        memory |= {f"{name}_factor": float(v.factor) for name, v in self.memory.items() if isinstance(v, Vector)}
-        state = {"base": self.base.state_dict(), "memory": memory}
-        for hook in self._optimizer_state_dict_post_hooks.values():
-            state = hook(self, state) or state
-        return state
-
-    @torch.no_grad()
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Continue exactly where `state_dict` was taken; raises ValueError for the state of something else."""
-        for hook in self._optimizer_load_state_dict_pre_hooks.values():
-            state_dict = hook(self, state_dict) or state_dict
-        self._refuse_foreign(state_dict)
-        self.base.load_state_dict(state_dict["base"])
-        device = self.params[0].device
-        self.memory.clear()
-        saved = dict(state_dict["memory"])
-        factors = {name: saved.pop(f"{name}_factor", 1.0) for name in self.vectors}
-        for name, value in saved.items():
-            if name in self.vectors:
-                value = Vector((part.detach().to(device, copy=True) for part in value), factors[name])
-            elif isinstance(value, Tensor):
-                value = value.detach().to(device, copy=True)
-            self.memory[name] = value
-        self._complete_groups()
-        for hook in self._optimizer_load_state_dict_post_hooks.values():
-            hook(self)
-
-    def _refuse_foreign(self, state: dict[str, Any]) -> None:
-        mine = type(self).__name__
-        if set(state) != {"base", "memory"}:
-            raise ValueError(
-                f"this is not a state of {mine}: it has {sorted(map(str, state))}, not base and memory. The state of a "
-                "bare torch optimizer goes into .base.load_state_dict"
-            )
-        theirs = state["memory"].get("method")
-        if theirs != mine:
-            raise ValueError(f"this is the state of {theirs}, not of {mine}: build {theirs}, or load only its 'base'")
-        shapes = [tuple(p.shape) for p in self.params]
-        for name in self.vectors:
-            if name in state["memory"] and [tuple(part.shape) for part in state["memory"][name]] != shapes:
-                raise ValueError(
-                    f"memory {name!r} is of another model: its tensors have other shapes or another number"
-                )
-
-    def __getstate__(self) -> dict[str, Any]:
-        # A scheduler patches `step` on the instance with a function that cannot be pickled; torch drops it too.
-        dropped = ("step", "perturbation")
-        state = {k: v for k, v in self.__dict__.items() if k not in dropped and not k.startswith("_optimizer_")}
-        return state | {"perturbation": Perturbation()}
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}({self.base!r})"
+        return float(self.memory["sampled"] / max(1, self.memory["step"]))

@@ -1,5 +1,6 @@
 """What several ranks must agree on. Without torch.distributed every function here is the identity."""
 
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 
 import torch
@@ -34,10 +35,11 @@ def mean(value: Tensor) -> Tensor:
     return value
 
 
-def local_passes(model: nn.Module, local: bool) -> AbstractContextManager:
+def local_passes(model: nn.Module, local: bool) -> AbstractContextManager[None]:
     """Within it a DistributedDataParallel model leaves the gradients of this rank as they are."""
     if not (local and several_ranks()):
         return nullcontext()
-    if not hasattr(model, "no_sync"):
+    no_sync: Callable[[], AbstractContextManager[None]] | None = getattr(model, "no_sync", None)
+    if no_sync is None:
         raise TypeError("m_sharpness='device' needs the DistributedDataParallel model itself: pass it as `model`")
-    return model.no_sync()
+    return no_sync()

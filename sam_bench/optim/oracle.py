@@ -4,15 +4,19 @@
 forward-backward pass.
 """
 
-import inspect
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
-from sam_bench.optim import distributed
+from sam_bench.optim import distributed, leftovers
+from sam_bench.optim.accumulation import Closure, accepts
 from sam_bench.optim.vector import Vector, wide
+
+if TYPE_CHECKING:
+    from sam_bench.optim.base import SharpnessAware
 
 
 class Perturbation:
@@ -25,7 +29,7 @@ class Perturbation:
         self._saved: list[Tensor] = []
 
     @contextmanager
-    def __call__(self, params: Sequence[Tensor], eps: Vector | None) -> Iterator[None]:
+    def __call__(self, params: list[Tensor], eps: Vector | None) -> Iterator[None]:
         if eps is None:
             yield
             return
@@ -39,7 +43,12 @@ class Perturbation:
             torch._foreach_copy_(params, self._saved)
 
 
-def _form(tensor: Tensor) -> tuple:
+def _own(g: Tensor) -> Tensor:
+    """`g`, copied if it is a part of a larger tensor: a bucket of DDP's gradients is overwritten by the next pass."""
+    return g.clone() if g._is_view() else g
+
+
+def _form(tensor: Tensor) -> tuple[object, ...]:
     return tensor.shape, tensor.dtype, tensor.device, tensor.stride()
 
 
@@ -69,19 +78,10 @@ def set_rng_state(state: list[Tensor], device: torch.device) -> None:
         torch.cuda.set_rng_state(state[1], device)
 
 
-def accepts(closure: Callable, name: str) -> bool:
-    """Whether `closure` takes an argument called `name`."""
-    try:
-        parameters = inspect.signature(closure).parameters
-    except (TypeError, ValueError):
-        return False
-    return name in parameters or any(p.kind is p.VAR_KEYWORD for p in parameters.values())
-
-
 class Oracle:
     """The gradients of one step. `losses` holds what the closure returned in each pass, detached."""
 
-    def __init__(self, optimizer, closure: Callable, samples: Tensor | None):
+    def __init__(self, optimizer: "SharpnessAware", closure: Closure, samples: Tensor | None):
         self.optimizer, self.closure, self.samples = optimizer, closure, samples
         self.params = optimizer.params
         self.device = self.params[0].device
@@ -93,9 +93,10 @@ class Oracle:
         self.touched = [False] * len(self.params)
         self.stats = optimizer.running_stats
         self._stats_before = self.stats.copy()
+        self._stats_first: list[Tensor] | None = None  # after the first pass; copied when a second one comes
         self._flags: list[Tensor] = []
         self._draws = rng_state(self.device) if optimizer.same_dropout else None
-        self._inv_scale = None if optimizer.scaler is None else 1.0 / optimizer.scaler.get_scale()
+        self.scale = 1.0 if optimizer.scaler is None else optimizer.scaler.get_scale()  # waits for the device
 
     # -- passes ------------------------------------------------------------------------------------------------
 
@@ -122,9 +123,14 @@ class Oracle:
 
     def _pass(self, eps: Vector | None, index: Tensor | None, moves: bool) -> Vector:
         """Forward and backward from cleared gradients, counted."""
-        for p in self.params:
-            p.grad = None
-        loss = self._run(eps, {} if index is None else {"index": index}, moves=moves, grad=True)
+        arguments = {} if index is None else {"index": index}
+        if self.losses:
+            for p in self.params:
+                p.grad = None
+            loss = self._run(eps, arguments, moves=moves, grad=True)
+        else:
+            with leftovers.cleared(self.params, self.optimizer.model, type(self.optimizer).__name__):
+                loss = self._run(eps, arguments, moves=moves, grad=True)
         self.losses.append(loss)
         if moves:
             self._first_losses.append(loss)
@@ -136,9 +142,11 @@ class Oracle:
         self._flags += [loss.sum(), g.norm()]
         return g
 
-    def _run(self, eps: Vector | None, arguments: dict, *, moves: bool, grad: bool) -> Tensor:
+    def _run(self, eps: Vector | None, arguments: dict[str, Any], *, moves: bool, grad: bool) -> Tensor:
         """Call the closure at `w + eps`; its running statistics stay unless this pass `moves` them."""
         draws = self._draws if self.losses else None
+        if not moves and self._stats_first is None:
+            self._stats_first = self.stats.copy()
         local = distributed.local_passes(self.optimizer.model, self.optimizer.local_passes)
         with (
             self.optimizer.perturbation(self.params, eps),
@@ -147,9 +155,7 @@ class Oracle:
             torch.set_grad_enabled(grad),
         ):
             loss = self.closure(**arguments)
-        if moves:
-            self._stats_first = self.stats.copy()
-        else:
+        if self._stats_first is not None:
             self.stats.put_back(self._stats_first)
         if loss is None:
             raise TypeError("the closure returned None: let it return the loss (a scalar, or one value per sample)")
@@ -163,18 +169,18 @@ class Oracle:
         if all(g is None for g in grads):
             raise RuntimeError(self._no_gradient())
         self.touched = [t or g is not None for t, g in zip(self.touched, grads, strict=True)]
-        parts = [torch.zeros_like(p) if g is None else g for p, g in zip(self.params, grads, strict=True)]
+        parts = [torch.zeros_like(p) if g is None else _own(g) for p, g in zip(self.params, grads, strict=True)]
         for p in self.params:
             p.grad = None
         if self._narrow:
             parts = [g.to(wide(g.dtype)) for g in parts]
-        if self._inv_scale is not None:
-            torch._foreach_mul_(parts, self._inv_scale)
+        if self.optimizer.scaler is not None:
+            torch._foreach_mul_(parts, 1.0 / self.scale)
         return Vector(parts)
 
     def _no_gradient(self) -> str:
-        names = {p: name for name, p in self.optimizer.model.named_parameters()}
-        shown = [names.get(p, f"a tensor {tuple(p.shape)}") for p in self.params[:5]]
+        names = {id(p): name for name, p in self.optimizer.model.named_parameters()}
+        shown = [names.get(id(p), f"a tensor {tuple(p.shape)}") for p in self.params[:5]]
         more = f" and {len(self.params) - 5} more" if len(self.params) > 5 else ""
         return (
             f"no parameter received a gradient in pass {len(self.losses)}: {', '.join(shown)}{more}. "

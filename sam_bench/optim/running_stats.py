@@ -1,5 +1,7 @@
 """Running statistics (BatchNorm and its like) count steps, not passes."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
@@ -24,9 +26,18 @@ class RunningStats:
 
     def copy(self) -> list[Tensor]:
         """Copies of the statistics as they are now."""
-        return [t.clone() for t in self._tensors()]
+        tensors = self._tensors()
+        copies = [torch.empty_like(t) for t in tensors]
+        _copy(copies, tensors)
+        return copies
 
     def put_back(self, copies: list[Tensor]) -> None:
         """Set the statistics to `copies`, in place."""
-        if copies:
-            torch._foreach_copy_(self._tensors(), copies)
+        _copy(self._tensors(), copies)
+
+
+def _copy(to: Sequence[Tensor], source: Sequence[Tensor]) -> None:
+    """Copy tensor by tensor, one launch for all of a kind: torch fuses lists of one dtype only."""
+    for dtype in {t.dtype for t in to}:
+        pairs = [(a, b) for a, b in zip(to, source, strict=True) if a.dtype == dtype]
+        torch._foreach_copy_([a for a, _ in pairs], [b for _, b in pairs])

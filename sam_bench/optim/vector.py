@@ -5,7 +5,8 @@ them, and nothing is copied (docs/optimizers/cost.md has the figures of both).
 """
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
+from typing import Self
 
 import torch
 from torch import Tensor
@@ -15,7 +16,7 @@ LEAST = 1e-3  # a smaller factor is multiplied in: the tensors beside it grow as
 
 
 class Vector:
-    """`factor * parts`, which only `+=` changes; `parts` are shaped like the parameters.
+    """`factor * parts`, which only `+=`, `*=` and `blend` change; `parts` are shaped like the parameters.
 
     A product with a scalar only notes the factor, so `g + k * g_v` is one sweep over the memory. Scalars may be 0-dim
     tensors: nothing here waits for the device.
@@ -30,7 +31,7 @@ class Vector:
 
     def dense(self) -> list[Tensor]:
         """The tensors themselves, the factor multiplied in; fresh ones if it is not 1."""
-        return self.parts if self._is_plain() else torch._foreach_mul(self.parts, self.factor)
+        return self.parts if self._is_plain() else list(torch._foreach_mul(self.parts, self.factor))
 
     def plain(self) -> "Vector":
         """The same vector without a factor, which is itself if it has none: a norm that it knows is kept."""
@@ -45,7 +46,7 @@ class Vector:
 
     # -- arithmetic ----------------------------------------------------------------------------------------------
 
-    def __mul__(self, other: "Scalar | Vector | Sequence[float] | Sequence[Tensor]") -> "Vector":
+    def __mul__(self, other: "Scalar | Vector | list[float] | list[Tensor]") -> "Vector":
         """Times a scalar, another vector element by element, or a list with a scalar for each tensor."""
         if isinstance(other, Vector):
             return Vector(torch._foreach_mul(self.dense(), other.dense()))
@@ -54,10 +55,22 @@ class Vector:
         scalar = _scalar(other)
         product = Vector(self.parts, self.factor * scalar)
         if (bound := self.known_bound) is not None:
-            product._bound = bound * abs(scalar)
+            product._bound = bound * _size(scalar)
         return product
 
     __rmul__ = __mul__
+
+    def __imul__(self, other: "Scalar | Vector") -> Self:  # type: ignore[misc]  # lists are not taken here
+        """`v *= x` overwrites the tensors of `v`; never on one of the memory, as for `+=`."""
+        if isinstance(other, Vector):
+            torch._foreach_mul_(self.parts, other.dense())
+            self._norm = self._bound = None
+            return self
+        scalar = _scalar(other)
+        torch._foreach_mul_(self.parts, self.factor * scalar)
+        bound = self.known_bound
+        self.factor, self._norm, self._bound = 1.0, None, None if bound is None else bound * _size(scalar)
+        return self
 
     def __truediv__(self, scalar: Scalar) -> "Vector":
         return self * (1.0 / scalar)
@@ -72,26 +85,36 @@ class Vector:
         """`v += u` overwrites the tensors of `v`, which costs a third of fresh memory; never on one of the memory."""
         return self._sum(other, in_place=True)
 
-    def running(self, decay: float, other: "Vector") -> "Vector":
-        """`decay * self + other` in one sweep: `c*A + d*B` is `c * (A + d/c*B)`, and the factor `c` is only noted."""
-        old = self * decay
-        if not isinstance(old.factor, float) or abs(old.factor) < LEAST or not isinstance(other.factor, float):
-            return old + other
-        return Vector(torch._foreach_add(self.parts, other.parts, alpha=other.factor / old.factor), old.factor)
+    def blend(self, decay: float, other: "Vector") -> None:
+        """Become `decay * self + other`, in one sweep and no fresh memory.
+
+        `c*A + d*B` is `c * (A + d/c*B)`: the factor `c` is only noted. For a vector of the memory, in `afterwards`.
+        """
+        old = self.factor * decay
+        if isinstance(old, float) and abs(old) >= LEAST and isinstance(other.factor, float):
+            torch._foreach_add_(self.parts, other.parts, alpha=other.factor / old)
+            self.factor = old
+        else:
+            torch._foreach_mul_(self.parts, old)
+            torch._foreach_add_(self.parts, other.dense())
+            self.factor = 1.0
+        self._norm = self._bound = None
 
     def __sub__(self, other: "Vector") -> "Vector":
         return self + -other
 
     def _sum(self, other: "Vector", in_place: bool) -> "Vector":
-        bounds = self.known_bound, other.known_bound
-        mine, add = self.dense(), torch._foreach_add_ if in_place else torch._foreach_add
-        if isinstance(other.factor, float):
-            done = add(mine, other.parts, alpha=other.factor)
+        own, its = self.known_bound, other.known_bound
+        noted = isinstance(other.factor, float)  # then it is multiplied in on the way
+        add, alpha = (other.parts, float(other.factor)) if noted else (other.dense(), 1.0)
+        if in_place:
+            mine = self.dense()
+            torch._foreach_add_(mine, add, alpha=alpha)
         else:
-            done = add(mine, other.dense())
-        total = Vector(mine if in_place else done)
-        if None not in bounds:
-            total._bound = bounds[0] + bounds[1]
+            mine = list(torch._foreach_add(self.dense(), add, alpha=alpha))
+        total = Vector(mine)
+        if own is not None and its is not None:
+            total._bound = own + its
         return total
 
     @property
@@ -99,7 +122,7 @@ class Vector:
         """At least the norm, by the triangle inequality: whether it is finite is known without a sweep over memory."""
         return self._bound if self._norm is None else self._norm
 
-    def add_to(self, tensors: Sequence[Tensor]) -> None:
+    def add_to(self, tensors: list[Tensor]) -> None:
         """Add this to `tensors` in place."""
         if isinstance(self.factor, float):
             torch._foreach_add_(tensors, self.parts, alpha=self.factor)
@@ -128,7 +151,7 @@ class Vector:
     def norms(self) -> Tensor:
         """The L2 norm of each tensor: (number of tensors,)."""
         lengths = torch.stack(_one_dtype(torch._foreach_norm(self.parts)))
-        return lengths if self._is_plain() else lengths * abs(self.factor)
+        return lengths if self._is_plain() else lengths * _size(self.factor)
 
     def abs(self) -> "Vector":
         """Element by element."""
@@ -146,7 +169,7 @@ class Vector:
 
     def like(self, flat: Tensor) -> "Vector":
         """`flat` (N,) in the shapes of this vector."""
-        parts = flat.split([part.numel() for part in self.parts])
+        parts = torch.split(flat, [part.numel() for part in self.parts])
         return Vector(part.view(own.shape) for part, own in zip(parts, self.parts, strict=True))
 
 
@@ -157,7 +180,12 @@ def _scalar(value: Scalar) -> Scalar:
     return value
 
 
-def _one_dtype(values: Sequence[Tensor]) -> Sequence[Tensor]:
+def _size(value: Scalar) -> Scalar:
+    return value.abs() if isinstance(value, Tensor) else abs(value)
+
+
+def _one_dtype(values: Iterable[Tensor]) -> list[Tensor]:
+    values = list(values)
     if len({v.dtype for v in values}) == 1:
         return values
     dtype = max((v.dtype for v in values), key=lambda d: torch.finfo(d).bits)

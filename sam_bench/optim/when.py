@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sam_bench.optim import distributed
+from sam_bench.optim.arguments import whole_number
 from sam_bench.optim.vector import Vector
 
 TINY = 1e-30
@@ -28,13 +29,12 @@ class EveryK:
 
     k: int
 
-    def __post_init__(self):
-        if self.k < 1:
-            raise ValueError(f"k must be at least 1, got {self.k}")
+    def __post_init__(self) -> None:
+        whole_number("k", self.k)
 
     def __call__(self, g: Vector, memory: dict[str, Any]) -> bool:
         """Whether `t mod k == 0`."""
-        return memory["step"] % self.k == 0
+        return int(memory["step"]) % self.k == 0
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class LargeGradient:
     mu_0: float = 0.0
     sigma2_0: float = math.exp(-10)
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if not 0 <= self.delta <= 1:
             raise ValueError(f"delta must be between 0 and 1, got {self.delta}")
 
@@ -62,7 +62,7 @@ class LargeGradient:
         mu = delta * memory.get("mu", self.mu_0) + (1 - delta) * s
         sigma2 = delta * memory.get("sigma2", self.sigma2_0) + (1 - delta) * (s - mu) ** 2
         memory["mu"], memory["sigma2"] = mu, sigma2
-        return s >= mu + self.c(memory["step"]) * math.sqrt(max(sigma2, TINY))
+        return bool(s >= mu + self.c(memory["step"]) * math.sqrt(max(sigma2, TINY)))
 
     def c(self, t: int) -> float:
         """`c_t`, which goes from `lambda_2` to `lambda_1` over the training; both may be infinite."""

@@ -321,7 +321,8 @@ def test_an_average_that_notes_its_factor_is_the_average(decay):
     new = [torch.randn(5, generator=generator) for _ in range(2000)]
     kept, plain = Vector([torch.zeros(5)]), torch.zeros(5, dtype=torch.float64)
     for g in new:
-        kept = kept.running(decay, 0.25 * Vector([g])).settled()
+        kept.blend(decay, 0.25 * Vector([g]))
+        kept = kept.settled()
         plain = decay * plain + 0.25 * g.double()
         assert 1e-3 <= abs(kept.factor) <= 1, "tensors that grow for ever overflow"
     torch.testing.assert_close(kept.flat().double(), plain, rtol=1e-4, atol=1e-5)

@@ -35,11 +35,12 @@ class ASAM(SAM):
         self.eta, self.scope = eta, scope
 
     def ascent(self, g: Vector) -> Vector:
-        """`rho * T^2 g/||T g||`."""
+        """`rho * T^2 g/||T g||`, in the memory of `g`."""
         t = self._scale()
-        t_g = t * g
-        torch._foreach_mul_(t.parts, t_g.parts)
-        return self.times_rho(t / (t_g.norm() + TINY[self.scope]))
+        g *= t
+        length = g.norm()
+        g *= t
+        return self.times_rho(g / (length + TINY[self.scope]))
 
     def _scale(self) -> Vector:
         """`T`, in memory of its own."""

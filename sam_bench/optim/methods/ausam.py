@@ -50,7 +50,7 @@ class AUSAM(SAM):
     def direction(self, oracle: Oracle) -> Vector:
         """`g_s` on the drawn samples."""
         oracle.require_index()
-        epoch, place = divmod(self.memory["step"] + self.memory["skipped"], self.steps_per_epoch)
+        epoch, place = divmod(self.memory["step"] + self.memory["skipped"], self.steps_per_epoch or 1)
         samples = self._known(place, oracle)
         index = None if epoch == 0 or samples is None or self.alpha == 1 else self._draw(samples, epoch)
         g = oracle(index=index)
@@ -77,7 +77,7 @@ class AUSAM(SAM):
         )
 
     def _by_place(self, place: int, n: int, device: torch.device) -> Tensor:
-        counts = self.memory.get("counts", torch.zeros(self.steps_per_epoch, dtype=torch.long)).cpu().clone()
+        counts = self.memory.get("counts", torch.zeros(self.steps_per_epoch or 1, dtype=torch.long)).cpu().clone()
         counts[place] = n
         self.memory["counts"] = counts
         start = int(counts[:place].sum())

@@ -2,6 +2,7 @@
 
 from typing import Literal, Unpack
 
+import torch
 from torch import nn
 from torch.optim import Optimizer
 
@@ -37,7 +38,13 @@ class ExtrapolatedSGD(SharpnessAware):
     def direction(self, oracle: Oracle) -> Vector:
         """The gradient at the extrapolated weights."""
         d = self.noise() if self.along == "noise" else self.memory.get("d")
-        g = oracle(None if d is None else -self.times_rho(d))
-        if self.along == "gradient":
-            self.memory["d"] = g
-        return g
+        return oracle(None if d is None else -self.times_rho(d))
+
+    def afterwards(self, direction: Vector) -> None:
+        """`d <- g`, into the memory of the `d` before."""
+        if self.along == "noise":
+            return
+        if "d" in self.memory:
+            torch._foreach_copy_(self.memory["d"].parts, direction.dense())
+        else:
+            self.memory["d"] = direction

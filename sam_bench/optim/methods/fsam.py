@@ -30,11 +30,20 @@ class FSAM(SAM):
         if isinstance(self.m_sharpness, int):
             raise ValueError("F-SAM averages the gradient of the whole batch: m_sharpness cannot be a number")
         self.sigma, self.lmbda = sigma, lmbda
+        self._d: Vector | None = None  # of the step that is under way
 
     def ascent(self, g: Vector) -> Vector:
-        """`rho * d/||d||`."""
+        """`rho * d/||d||`; `d` takes the memory of `g`."""
+        self._d = None
         if (m := self.memory.get("m")) is None:
             self.memory["m"] = g
-            return self.to_radius(g)
-        self.memory["m"] = m.running(self.lmbda, (1 - self.lmbda) * g)
-        return self.to_radius(g - self.sigma * m)
+        else:
+            g += -self.sigma * m
+            self._d = g
+        return self.to_radius(g)
+
+    def afterwards(self, direction: Vector) -> None:
+        """`m <- lmbda*m + (1-lmbda)*g`, with `d + sigma*m` for `g`."""
+        if self._d is not None:
+            self.memory["m"].blend(self.lmbda + (1 - self.lmbda) * self.sigma, (1 - self.lmbda) * self._d)
+            self._d = None

@@ -5,6 +5,7 @@ from typing import Unpack
 from torch import nn
 from torch.optim import Optimizer
 
+from sam_bench.optim.arguments import whole_number
 from sam_bench.optim.base import TINY, Common, SharpnessAware
 from sam_bench.optim.oracle import Oracle
 from sam_bench.optim.vector import Vector
@@ -24,34 +25,26 @@ class GraphSAM(SharpnessAware):
     Raises ValueError without steps_per_epoch.
     """
 
-    vectors = ("h",)
+    vectors: tuple[str, ...] = ("h",)
 
     def __init__(
         self, base: Optimizer, model: nn.Module, *, rho: float = 0.05, beta: float = 0.99, gamma: float = 0.5,
         decay_epochs: int = 1, **common: Unpack[Common],
     ):  # fmt: skip
         super().__init__(base, model, rho=rho, **common)
-        if decay_epochs < 1:
-            raise ValueError(f"decay_epochs must be at least 1, got {decay_epochs}")
-        self.beta, self.gamma, self.decay_epochs = beta, gamma, decay_epochs
+        self.beta, self.gamma, self.decay_epochs = beta, gamma, whole_number("decay_epochs", decay_epochs)
         self.needs("steps_per_epoch", "because the perturbation is exact at the first step of each epoch")
 
     def direction(self, oracle: Oracle) -> Vector:
         """`g_s`, the gradient at `w + eps`."""
         if self.memory.get("exact_epoch") != self.epoch:
             # The first step of an epoch, or the next if that one had to be skipped.
-            h = oracle()
-            self.memory["exact_epoch"] = self.epoch
-        else:
-            h = self.memory["h"]
-        g_s = oracle(self.to_radius(h) * self.decay())
-        # What the next step perturbs with; storing it now spares the memory of g_s.
-        self.memory["h"] = self._average(h, g_s)
-        return g_s
+            self.memory["h"], self.memory["exact_epoch"] = oracle(), self.epoch
+        return oracle(self.to_radius(self.memory["h"]) * self.decay())
 
-    def _average(self, h: Vector, g_s: Vector) -> Vector:
-        """`beta*h + (1-beta)*g_s/||g_s||`."""
-        return h.running(self.beta, (1 - self.beta) * g_s / (g_s.norm() + TINY))
+    def afterwards(self, direction: Vector) -> None:
+        """`h <- beta*h + (1-beta)*g_s/||g_s||`, what the next step perturbs with: storing it spares that of `g_s`."""
+        self.memory["h"].blend(self.beta, (1 - self.beta) * direction / (direction.norm() + TINY))
 
     def decay(self) -> float:
         """`gamma^floor(epoch/lambda)`."""
@@ -60,4 +53,4 @@ class GraphSAM(SharpnessAware):
     @property
     def epoch(self) -> int:
         """Epochs begun before this step, by the batches seen."""
-        return (self.memory["step"] + self.memory["skipped"]) // self.steps_per_epoch
+        return int(self.memory["step"] + self.memory["skipped"]) // (self.steps_per_epoch or 1)

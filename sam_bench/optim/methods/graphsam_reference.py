@@ -45,6 +45,7 @@ class GraphSAMReference(GraphSAM):
 
     def direction(self, oracle: Oracle) -> Vector:
         """`g_s`, weighed by its loss if asked to."""
+        normed: Vector | None
         if self.memory.get("exact_epoch") != self.epoch:
             h = normed = oracle()
             self.memory["exact_epoch"] = self.epoch
@@ -58,11 +59,15 @@ class GraphSAMReference(GraphSAM):
             self.memory["g_s"] = g_s
         return g_s
 
+    def afterwards(self, direction: Vector) -> None:
+        """Nothing: `direction` noted it all."""
+
     def _average(self, h: Vector, g_s: Vector) -> Vector:
+        """`beta*h + (1-beta)*g_s/||g_s||`."""
         if self.per_tensor:
             lengths = Vector([part + CODE_TINY for part in g_s.dense()]).norms()
             return self.beta * h + g_s * list((1 - self.beta) / (lengths + TINY))
-        return super()._average(h, g_s)
+        return self.beta * h + (1 - self.beta) * g_s / (g_s.norm() + TINY)
 
     def decay(self) -> float:
         """The factor on rho and on the radius at this epoch."""

@@ -46,8 +46,9 @@ class GSAM(SAM):
             group.setdefault("peak_lr", group["lr"])
 
     def remember(self, g: Vector, g_s: Vector) -> Vector:
-        """`g_s - alpha * g_perp`."""
+        """`g_s - alpha * g_perp`, where `g_perp = g - c*g_s`: in the memory of `g_s`."""
         g_norm, g_s_norm = g.norm(), g_s.norm()
         cosine = (g @ g_s) / (g_norm * g_s_norm + TINY)
-        g_perp = g - (cosine * g_norm / (g_s_norm + TINY)) * g_s
-        return g_s - self.alpha * g_perp
+        g_s *= 1.0 + self.alpha * (cosine * g_norm / (g_s_norm + TINY))
+        g_s += -self.alpha * g
+        return g_s

@@ -2,7 +2,7 @@
 
 from typing import Unpack
 
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from sam_bench.optim.base import TINY, Common
@@ -37,6 +37,7 @@ class ReusingSAM(SAM):
 
     def remember(self, g: Vector, g_s: Vector) -> Vector:
         """Note `g_v`; descend along `g_s`."""
+        share: Tensor | list[Tensor]
         if self.per_tensor:
             share = list(g_s.dots(g) / g.dots(g).clamp_min(SMALLEST))
         else:
@@ -46,7 +47,8 @@ class ReusingSAM(SAM):
 
     def reuse(self, g: Vector) -> Vector:
         """`g + alpha * (||g||/||g_v||) * g_v`, and `g` before the first `g_v` is known."""
-        if (g_v := self.memory.get("g_v")) is None:
+        g_v: Vector | None = self.memory.get("g_v")
+        if g_v is None:
             return g
         if self.per_tensor:
             return g + g_v * list(self.alpha * g.norms() / (g_v.norms() + self.tiny))

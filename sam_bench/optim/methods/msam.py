@@ -33,12 +33,20 @@ class MSAM(SharpnessAware):
 
     def direction(self, oracle: Oracle) -> Vector:
         """The gradient at the perturbed weights."""
-        own = not any(group.get("momentum") or "betas" in group for group in self.param_groups)
-        v = self.memory.get("v") if own else self._momentum_of_base()
-        g = oracle(None if v is None else -self.to_radius(v))
-        if own:
-            self.memory["v"] = g if v is None else v.running(self.momentum, g)
-        return g
+        v = self.memory.get("v") if self._keeps_own() else self._momentum_of_base()
+        return oracle(None if v is None else -self.to_radius(v))
+
+    def afterwards(self, direction: Vector) -> None:
+        """`v <- momentum*v + g`, for a base without momentum."""
+        if not self._keeps_own():
+            return
+        if "v" in self.memory:
+            self.memory["v"].blend(self.momentum, direction)
+        else:
+            self.memory["v"] = direction
+
+    def _keeps_own(self) -> bool:
+        return not any(group.get("momentum") or "betas" in group for group in self.param_groups)
 
     def _momentum_of_base(self) -> Vector | None:
         buffers = []

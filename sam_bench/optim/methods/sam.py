@@ -69,12 +69,12 @@ class SAM(SharpnessAware):
         if not isinstance(self.m_sharpness, int):
             return [None]
         oracle.require_index()
-        return torch.arange(oracle.n, device=oracle.device).split(self.m_sharpness)
+        return torch.split(torch.arange(oracle.n, device=oracle.device), self.m_sharpness)
 
     @staticmethod
     def _mean(gs: Sequence[Vector], pieces: Sequence[Tensor | None]) -> Vector:
         if len(gs) == 1:
             return gs[0]
-        counts = [len(piece) for piece in pieces]
+        counts = [len(piece) for piece in pieces if piece is not None]
         parts = [g * (count / sum(counts)) for g, count in zip(gs, counts, strict=True)]
         return sum(parts[1:], start=parts[0])

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from sam_bench.optim import distributed
+from sam_bench.optim.arguments import whole_number
 from sam_bench.optim.base import TINY, Common
 from sam_bench.optim.methods.sam import SAM
 from sam_bench.optim.vector import Vector, safe
@@ -44,7 +45,7 @@ class VSAM(SAM):
         last: int = 10, a1: float = 0.13, a2: float = 0.13, beta: float = 0.7, **common: Unpack[Common],
     ):  # fmt: skip
         super().__init__(base, model, rho=rho, when=Always(), **common)
-        if M < 1 or K < 2 * M:
+        if whole_number("K", K) < 2 * whole_number("M", M):
             raise ValueError(f"a block needs two values: K must be at least 2*M, got K={K}, M={M}")
         if not 1 <= p_max * K <= K:
             raise ValueError(f"p_max must be between 1/K and 1, got {p_max}")
@@ -106,7 +107,7 @@ class VSAM(SAM):
     def _next_s(self) -> float:
         d_r, d_q = (self._change(self.memory[name]) for name in ("R", "Q"))
         s = self.memory["s"] * (1 + self.a1 * d_r + self.a2 * d_q)
-        return min(max(s, 1.0), float(int(self.p_max * self.K)))
+        return float(min(max(s, 1.0), int(self.p_max * self.K)))
 
     @staticmethod
     def _change(window: Tensor) -> float:

@@ -1,0 +1,129 @@
+"""What a user may hand to an optimizer, and what to say about anything else."""
+
+import inspect
+import math
+import numbers
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+
+def refuse_other_forms(method: str, args: tuple[object, ...], options: dict[str, object]) -> None:
+    """Raise TypeError for the form `SAM(parameters, SGD, lr=0.1)`, in which other packages take a base."""
+    candidates = [*args, *options.values()]
+    kind = next((c for c in candidates if inspect.isclass(c) and issubclass(c, Optimizer)), None)
+    if kind is not None:
+        settings = "".join(f", {name}={options[name]!r}" for name in ("lr", "momentum") if name in options)
+        settings = settings or ", lr=..."
+        raise TypeError(
+            f"{method}(parameters, {kind.__name__}) is the form of another package. Here {method} goes around a built "
+            f"optimizer, and takes the model: {method}({kind.__name__}(model.parameters(){settings}), model)"
+        )
+
+
+def check_base_and_model(method: str, base: object, model: object) -> None:
+    """Raise TypeError unless `base` is an optimizer and `model` a module, ValueError unless they share parameters."""
+    right = f"{method}(torch.optim.SGD(model.parameters(), lr=0.1), model)"
+    if not isinstance(base, Optimizer):
+        raise TypeError(f"base must be a torch optimizer that is already built, as in {right}, not {_short(base)}")
+    if not isinstance(model, nn.Module):
+        raise TypeError(
+            f"model must be the torch module that the closure runs, as in {right}, not {_short(model)}: its running "
+            "statistics (BatchNorm) have to be kept through a step's passes"
+        )
+    own = {id(p) for p in model.parameters()}
+    if not any(id(p) in own for group in base.param_groups for p in group["params"]):
+        raise ValueError("base trains no parameter of this model: pass the model that the closure runs")
+
+
+def check_parameters(params: Sequence[Tensor]) -> None:
+    """Raise ValueError for parameters on several devices, TypeError for complex and sharded ones."""
+    devices = {str(p.device) for p in params}
+    if len(devices) > 1:
+        raise ValueError(f"all parameters must be on one device, got {', '.join(sorted(devices))}")
+    for p in params:
+        if p.is_complex() or type(p).__name__ == "DTensor" or type(p.data).__name__ == "DTensor":
+            raise TypeError("complex and sharded (FSDP, DTensor) parameters are not supported; DDP is")
+
+
+def check_state(method: str, vectors: Sequence[str], params: Sequence[Tensor], state: dict[str, Any]) -> None:
+    """Raise ValueError for a state dict that is not one of `method` on parameters like `params`."""
+    if set(state) != {"base", "memory"}:
+        raise ValueError(
+            f"this is not a state of {method}: it has {sorted(map(str, state))}, not base and memory. The state of a "
+            "bare torch optimizer goes into .base.load_state_dict"
+        )
+    theirs = state["memory"].get("method")
+    if theirs != method:
+        raise ValueError(f"this is the state of {theirs}, not of {method}: build {theirs}, or load only its 'base'")
+    shapes = [tuple(p.shape) for p in params]
+    for name in vectors:
+        if name in state["memory"] and [tuple(part.shape) for part in state["memory"][name]] != shapes:
+            raise ValueError(f"memory {name!r} is of another model: its tensors have other shapes or another number")
+
+
+def check_rho(rho: object, where: str = "") -> None:
+    """Raise TypeError where `rho` is no number, ValueError where it is negative, infinite or NaN."""
+    if not isinstance(rho, int | float | numbers.Real) or isinstance(rho, bool):
+        advice = f"; write rho={float(rho)}" if isinstance(rho, str) and _is_number(rho) else ""
+        raise TypeError(f"rho must be a number >= 0, got {rho!r}{where}{advice}")
+    if not 0 <= float(rho) < math.inf:
+        raise ValueError(f"rho must be a finite number >= 0, got {rho}{where}")
+
+
+def whole_number(name: str, value: object, least: int = 1) -> int:
+    """`value` as an int; raises ValueError where it is none, or less than `least`."""
+    if not isinstance(value, numbers.Integral) or isinstance(value, bool) or value < least:
+        raise ValueError(f"{name} must be at least {least} and a whole number, got {value!r}")
+    return int(value)
+
+
+def refuse_lonely_scaler(method: str, closure: Callable[..., Any]) -> None:
+    """Raise ValueError where the code of `closure` uses an enabled GradScaler, of which the optimizer knows nothing.
+
+    The scaled gradients would be taken for gradients. Seen are the variables that the function itself names, and the
+    scaler of an object with a `backward` of its own (Accelerate's).
+    """
+    function = inner_function(closure)
+    try:
+        variables = inspect.getclosurevars(function)
+    except TypeError:
+        return
+    for name, value in [*variables.nonlocals.items(), *variables.globals.items()]:
+        held = value if isinstance(value, torch.amp.GradScaler) else _scaler_of(value)
+        if held is not None and held.is_enabled():
+            shown = name if held is value else f"{name}.scaler"
+            raise ValueError(
+                f"the closure scales its loss with {shown}, and {method} was built without it: gradients would be too "
+                f"large by the scale. Build it as {method}(base, model, scaler={shown}); the closure calls "
+                "scaler.scale(loss).backward(), and nothing else is done with the scaler"
+            )
+
+
+def inner_function(closure: object) -> Any:
+    """The function that runs in the end: of a functools.partial, or of the first of several micro-batches."""
+    while (inner := getattr(closure, "func", None) or next(iter(getattr(closure, "closures", ())), None)) is not None:
+        closure = inner
+    return closure
+
+
+def _scaler_of(value: object) -> torch.amp.GradScaler | None:
+    if isinstance(value, nn.Module) or not callable(getattr(value, "backward", None)):
+        return None
+    held = getattr(value, "scaler", None)
+    return held if isinstance(held, torch.amp.GradScaler) else None
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _short(value: object) -> str:
+    return f"a {type(value).__name__}" if isinstance(value, list | tuple | Iterator) else f"{value!r:.80}"

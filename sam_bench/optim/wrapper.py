@@ -1,0 +1,121 @@
+"""torch.optim.Optimizer by delegation: an optimizer in front of another one, and the state of both."""
+
+from collections import defaultdict
+from types import CodeType
+from typing import Any, Self
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from sam_bench.optim import arguments, leftovers
+from sam_bench.optim.oracle import Perturbation
+from sam_bench.optim.running_stats import RunningStats
+from sam_bench.optim.vector import Vector, wide
+
+
+class Wrapper(Optimizer):
+    """Has the groups, state and defaults of `base`, and in its state dict a `memory` of its own."""
+
+    base: Optimizer
+    model: nn.Module
+    rho: float
+    memory: dict[str, Any]
+    vectors: tuple[str, ...] = ()  # entries of memory that are vectors over all parameters
+    running_stats: RunningStats
+    perturbation: Perturbation
+    _seen_code: CodeType | None = None  # of the last closure that was looked at
+
+    def __new__(cls, *args: Any, **options: Any) -> Self:
+        """Look at the form of the call before the constructor's signature refuses it in other words."""
+        arguments.refuse_other_forms(cls.__name__, args, options)
+        return super().__new__(cls)
+
+    @property
+    def param_groups(self) -> list[dict[str, Any]]:  # type: ignore[override]  # torch has an attribute
+        """Those of the base."""
+        return self.base.param_groups
+
+    @property
+    def state(self) -> defaultdict[Tensor, Any]:  # type: ignore[override]
+        """That of the base."""
+        return self.base.state
+
+    @property
+    def defaults(self) -> dict[str, Any]:  # type: ignore[override]
+        """Those of the base."""
+        return self.base.defaults
+
+    @property
+    def params(self) -> list[Tensor]:
+        """All parameters, group after group: the order of the vectors."""
+        return [p for group in self.param_groups for p in group["params"]]
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Drop gradients that lie about; not needed between steps, since each pass starts from cleared gradients."""
+        self.base.zero_grad(set_to_none)
+        leftovers.mark(self.params)
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """As torch's; vectors in memory get zeros for the new parameters, which come last."""
+        self.base.add_param_group(param_group)
+        self._complete_groups()
+
+    def _complete_groups(self) -> None:
+        for i, group in enumerate(self.param_groups):
+            arguments.check_rho(group.setdefault("rho", self.rho), f" in param group {i}")
+            if group.get("maximize"):
+                raise ValueError("maximize=True is not supported: negate the loss")
+        arguments.check_parameters(self.params)
+        self.running_stats, self.perturbation = RunningStats(self.model), Perturbation()
+
+    def _fit_memory(self) -> None:
+        """Vectors follow the parameters: to their device, and with zeros for parameters that were added."""
+        params = self.params
+        for name in self.vectors:
+            if (v := self.memory.get(name)) is None:
+                continue
+            if len(v.parts) != len(params) or v.parts[0].device != params[0].device:
+                added = [torch.zeros_like(p, dtype=wide(p.dtype)) for p in params[len(v.parts) :]]
+                self.memory[name] = Vector([part.to(params[0].device) for part in v.parts] + added, v.factor)
+
+    def state_dict(self) -> dict[str, Any]:
+        """`{"base": ..., "memory": ...}`: tensors and plain values, so `torch.load(weights_only=True)` reads it."""
+        for before in self._optimizer_state_dict_pre_hooks.values():
+            before(self)
+        memory = {name: value.parts if isinstance(value, Vector) else value for name, value in self.memory.items()}
+        memory |= {f"{name}_factor": float(v.factor) for name, v in self.memory.items() if isinstance(v, Vector)}
+        state: dict[str, Any] = {"base": self.base.state_dict(), "memory": memory}
+        for after in self._optimizer_state_dict_post_hooks.values():
+            state = after(self, state) or state
+        return state
+
+    @torch.no_grad()
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Continue exactly where `state_dict` was taken; raises ValueError for the state of something else."""
+        for before in self._optimizer_load_state_dict_pre_hooks.values():
+            state_dict = before(self, state_dict) or state_dict
+        arguments.check_state(type(self).__name__, self.vectors, self.params, state_dict)
+        self.base.load_state_dict(state_dict["base"])
+        device = self.params[0].device
+        self.memory.clear()
+        saved = dict(state_dict["memory"])
+        factors = {name: saved.pop(f"{name}_factor", 1.0) for name in self.vectors}
+        for name, value in saved.items():
+            if name in self.vectors:
+                value = Vector((part.detach().to(device, copy=True) for part in value), factors[name])
+            elif isinstance(value, Tensor):
+                value = value.detach().to(device, copy=True)
+            self.memory[name] = value
+        self._complete_groups()
+        for after in self._optimizer_load_state_dict_post_hooks.values():
+            after(self)
+
+    def __getstate__(self) -> dict[str, Any]:
+        # A scheduler patches `step` on the instance with a function that cannot be pickled; torch drops it too.
+        dropped = ("step", "perturbation", "_seen_code")
+        state = {k: v for k, v in self.__dict__.items() if k not in dropped and not k.startswith("_optimizer_")}
+        return state | {"perturbation": Perturbation()}
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.base!r})"
