@@ -18,13 +18,14 @@ from sam_bench.commands import (
     status,
     sweep,
     table,
+    tune,
     verify,
     wandb,
 )
 from sam_bench.config import files
 from sam_bench.errors import UsageError
 
-COMMANDS = (run, sweep, status, table, figures, report, verify, wandb, sharpness, data, speed, references)
+COMMANDS = (run, sweep, tune, status, table, figures, report, verify, wandb, sharpness, data, speed, references)
 GROUPS = ("dataset", "model", "base", "optimizer", "schedule", "experiment")
 
 
