@@ -4,10 +4,9 @@ import argparse
 import re
 import shlex
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sam_bench.commands import sweep
+from sam_bench.commands import cells, sweep
 from sam_bench.commands.words import add_engine, add_experiment, cell_overrides, launcher_words, need_bench
 from sam_bench.errors import UsageError
 from sam_bench.store import places
@@ -60,7 +59,7 @@ def run(arguments: argparse.Namespace) -> int:
     settings, results, console = _settings(arguments), places.results_dir(), Console()
     again = shlex.join(["sam-bench", "tune", *_words(arguments)])
     try:
-        found = tune.run(settings, results, _maker(arguments, results, console))
+        found = tune.run(settings, results, _maker(arguments, console))
     except tune.Unfinished as error:
         console.print(f"the study is not finished: {error}", style="red", highlight=False, markup=False, soft_wrap=True)
         console.print(f"then: {again} --retry-failed", highlight=False, markup=False, soft_wrap=True)
@@ -106,26 +105,12 @@ def _words(arguments: argparse.Namespace) -> list[str]:
     return [*words, *(["--prune"] if arguments.prune else []), *launcher_words(arguments)]
 
 
-def _maker(arguments: argparse.Namespace, results: Path, console: "Console") -> Callable[[Sequence["RunSpec"]], None]:
+def _maker(arguments: argparse.Namespace, console: "Console") -> Callable[[Sequence["RunSpec"]], None]:
     """What makes the cells of a study that have no record yet; raises _Stopped after Ctrl-C."""
-    from sam_bench.sweeps import sweep as sweeping
-    from sam_bench.sweeps.display import Display
 
-    retried = set()
-
-    def make(cells: Sequence["RunSpec"]) -> None:
-        fresh = [cell for cell in cells if cell.run_id not in retried]
-        pending = sweeping.pending(fresh, results, retry_failed=arguments.retry_failed)
-        retried.update(cell.run_id for cell in pending)
-        done = len(cells) - len(pending)
-        console.print(f"{arguments.experiment}: {len(cells)} runs, {done} done before; records: {results / 'runs'}")
-        if not pending:
-            return
-        engine = sweep.engine(arguments, pending, results)[1]()
-        with Display(arguments.experiment, len(cells), done, results, console) as display:
-            worker = sweeping.Sweep(pending, results, engine, retries=arguments.retries, show=display)
-            worker.run()
-        if worker.interrupts:
+    def make(planned: Sequence["RunSpec"]) -> None:
+        worker = cells.make(arguments, planned, console)
+        if worker is not None and worker.interrupts:
             raise _Stopped
 
     return make

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from string import Template
 
+from sam_bench.results import target
 from sam_bench.results.arms import Block, blocks
 from sam_bench.results.fairness import Finding
 from sam_bench.results.report import data
@@ -42,7 +43,9 @@ def page(experiments: Mapping[str, Sequence[Mapping]]) -> str:
         "results": "\n".join(_results(name, found[name], len(experiments) > 1) for name in experiments),
         "reproduce": "\n".join(_reproduce(name, records) for name, records in experiments.items()),
         "style": _asset("report.css"),
-        "script": "\n".join(_asset(name) for name in ("tables.js", "charts.js", "sharpness.js", "runs.js", "page.js")),
+        "script": "\n".join(
+            _asset(name) for name in ("tables.js", "charts.js", "sharpness.js", "tuning.js", "runs.js", "page.js")
+        ),
         "data": data.pack(data.data(experiments, found)),
     }
     return Template(_asset("report.html")).substitute(parts)
@@ -111,7 +114,7 @@ def _warning(prefix: str, finding: Finding) -> str:
 
 def _results(name: str, found: Sequence[Block], several: bool) -> str:
     heading = f"<h3>{html.escape(name)}</h3>\n" if several else ""
-    return heading + html_tables(sections(found))
+    return heading + html_tables([*sections(found), *target.sections(found)])
 
 
 def _reproduce(name: str, records: Sequence[Mapping]) -> str:
