@@ -223,7 +223,8 @@ def plan(experiment: str, overrides: Sequence[str] = ()) -> list[RunSpec]:
             raise _explain(compose, name, error) from None
         axes = {o.get_key_element(): o for o in _parse([f"{key}={value}" for key, value in grid.items()])}
         axes |= {o.get_key_element(): o for o in _parse(overrides)}
-        chosen = [choice.value() for choice in _choices_of(axes.pop("tuned"))] if "tuned" in axes else [None]
+        values = [choice.value() for choice in _choices_of(axes.pop("tuned"))] if "tuned" in axes else [None]
+        chosen = [None if value is None else str(value) for value in values]
         cells = list(_cells(compose, name, list(axes.values())))
         unique = {cell.run_id: cell for study in chosen for cell in _tuned(compose, cells, study)}
     return list(unique.values())
@@ -236,7 +237,7 @@ def _tuned(compose: Callable, cells: Sequence[RunSpec], study: str | None) -> It
         if study is None:
             yield cell
             continue
-        found = studies.find(str(study), cell.labels, cell.config)
+        found = studies.find(study, cell.labels, cell.config)
         given = {override.key_or_group for override in _parse(cell.overrides)} & found.space.keys()
         if given:
             raise UsageError(f"{min(given)} was tuned by the study {study}: leave it out, or leave tuned={study} out.")

@@ -166,7 +166,8 @@ def _base_of(arm: Arm, arms: Sequence[Arm]) -> Arm | None:
         return arm.config_without(*apart) == other.config_without(*apart)
 
     def same_study(other: Arm) -> bool:
-        return bool(arm.tuned and other.tuned) and arm.tuned["study"] == other.tuned["study"]
+        studies = [part.tuned["study"] if part.tuned else None for part in (arm, other)]
+        return studies[0] is not None and studies[0] == studies[1]
 
     candidates = [other for other in arms if other.labels["optimizer"] == BASE_ARM]
     if arm in candidates:

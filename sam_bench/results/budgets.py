@@ -86,10 +86,10 @@ def _explain(budget: str, block: Block) -> str:
         return f"equal epochs: {train['train.epochs']} for every method, as in the papers."
     if budget == "grad_evals":
         return (
-            f"equal gradient evaluations: what SAM spends in {train['train.epochs']} epochs; a method of one evaluation a "
-            "step trains twice as long, and its learning-rate schedule stretches with it."
+            f"equal gradient evaluations: what SAM spends in {train['train.epochs']} epochs; a method of one "
+            "evaluation a step trains twice as long, and its learning-rate schedule stretches with it."
         )
     return (
-        f"equal seconds: {train['train.seconds']:g} of the training clock, the median of SAM's runs under equal epochs; "
-        "they depend on the machine and on what else ran there."
+        f"equal seconds: {train['train.seconds']:g} of training, the median of SAM's runs under equal epochs; they "
+        "depend on the machine and on what else ran there."
     )

@@ -64,8 +64,7 @@ def _section(block: Block, target: float | None) -> Section | None:
     source = "the median best valid metric of the base arm's runs" if target is None else "given"
     notes = [
         f"target: {name} of {number(goal * scale, digits)}, {source}; looked at once an epoch.",
-        "spent: median over the runs that reach it, of what they had spent when they first did; infinite runs are left "
-        "out, so read it together with the share.",
+        "to it: the median over the runs that reach it; the others have no such cost, so read it beside their number.",
     ]
     header = ["optimizer", "runs that reach it", "grad_evals to it", "train_seconds to it"]
     return Section(f"time to target of {block.title}", header, rows, notes)

@@ -1,6 +1,7 @@
 """Where tuned options come from: the studies behind the arms of a table, and whether they say what the runs used."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from sam_bench.errors import UsageError
 from sam_bench.results.arms import Arm, Block
@@ -60,7 +61,7 @@ def _judged(block: Block, arm: Arm) -> Iterable[Finding]:
     yield from (finding(level, message) for level, message in _against(tuning, mark, runs[0]["config"]))
 
 
-def _against(tuning: Tuning, mark: Mapping, config: Mapping) -> Iterable[tuple[str, str]]:
+def _against(tuning: Tuning, mark: Mapping[str, Any], config: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
     """Where a run and the study of its options contradict each other."""
     if mark != tuning.mark:
         yield "fail", f"its record and the study {tuning.study} state different trials or keys"

@@ -1,7 +1,7 @@
 """What tuning buys: the expected best of k trials, and what they cost, out of the trials of a study."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from sam_bench.results.arms import BASE_ARM
@@ -116,11 +116,11 @@ def _notes(arms: Sequence[Tuning]) -> list[str]:
     return lines
 
 
-def _pruned(arm: Tuning):
+def _pruned(arm: Tuning) -> Callable[[Trial], bool]:
     return lambda trial: len(trial.scores) < len(arm.seeds)
 
 
-def _count(arms: Sequence[Tuning], holds) -> str:
+def _count(arms: Sequence[Tuning], holds: Callable[[Trial], bool]) -> str:
     """`sam 2, vsam 1`: of how many trials this holds."""
     counts: Mapping[str, int] = {arm.labels["optimizer"]: sum(map(holds, arm.trials)) for arm in arms}
     return ", ".join(f"{name} {count}" for name, count in counts.items() if count)
