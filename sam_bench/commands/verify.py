@@ -16,7 +16,12 @@ def run(arguments: argparse.Namespace) -> int:
     """Compliance checks; 1 if a number must not be used as it stands."""
     records = records_of(arguments.experiment, arguments.overrides)
     from sam_bench.results import verify as checks
+    from sam_bench.results.arms import blocks
+    from sam_bench.results.tuned import origins
 
-    findings = checks.verify(records)
+    found = blocks(records)
+    findings = checks.verify(records, found)
     print(checks.describe(findings), end="")
+    for block in found:
+        print(f"{block.title}: {origins(block.arms)}")
     return int(any(finding.level == "fail" for finding in findings))

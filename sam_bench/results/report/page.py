@@ -19,19 +19,20 @@ ASSETS = Path(__file__).with_name("assets")
 SHOWN = 12  # runs named in a warning
 
 
-def report(experiments: Mapping[str, Sequence[Mapping]], out: Path) -> Path:
+def report(experiments: Mapping[str, Sequence[Mapping]], out: Path, overrides: Sequence[str] = ()) -> Path:
     """Write the page about these experiments, {name: loaded records}, and return its path.
 
-    Same records, same bytes. Raises UsageError where it cannot be written.
+    `overrides` are the words that named the records beside the experiment. Same records, same bytes. Raises UsageError
+    where it cannot be written.
     """
     out = Path(out)
     with advice(out):
         out.parent.mkdir(parents=True, exist_ok=True)
-    atomic_write(out, page(experiments).encode())
+    atomic_write(out, page(experiments, overrides).encode())
     return out
 
 
-def page(experiments: Mapping[str, Sequence[Mapping]]) -> str:
+def page(experiments: Mapping[str, Sequence[Mapping]], overrides: Sequence[str] = ()) -> str:
     """The page as text."""
     found = {name: blocks(records) for name, records in experiments.items()}
     every = list({record["run_id"]: record for records in experiments.values() for record in records}.values())
@@ -41,7 +42,7 @@ def page(experiments: Mapping[str, Sequence[Mapping]]) -> str:
         "summary": _summary(every),
         "warnings": _warnings(experiments, found),
         "results": "\n".join(_results(name, found[name], len(experiments) > 1) for name in experiments),
-        "reproduce": "\n".join(_reproduce(name, records) for name, records in experiments.items()),
+        "reproduce": "\n".join(_reproduce(name, records, overrides) for name, records in experiments.items()),
         "style": _asset("report.css"),
         "script": "\n".join(
             _asset(name) for name in ("tables.js", "charts.js", "sharpness.js", "tuning.js", "runs.js", "page.js")
@@ -117,11 +118,11 @@ def _results(name: str, found: Sequence[Block], several: bool) -> str:
     return heading + html_tables([*sections(found), *target.sections(found)])
 
 
-def _reproduce(name: str, records: Sequence[Mapping]) -> str:
+def _reproduce(name: str, records: Sequence[Mapping], overrides: Sequence[str]) -> str:
     """The commands that make each part of the page again."""
     commits = dict.fromkeys(str(record["provenance"].get("commit")) for record in records if "provenance" in record)
     known = [commit for commit in commits if commit not in ("None", "")]
-    quoted = shlex.quote(name)
+    quoted = shlex.join([name, *overrides])
     lines = [f"git checkout {known[0]}"] if len(known) == 1 else []
     lines += [
         f"sam-bench sweep {quoted}       # the runs; finished ones are kept",
