@@ -38,7 +38,7 @@ def what_tuning_buys(found: Sequence[Block]):
                 axis.fill_between(x, low, high, color=look["color"], **BAND)
         row[0].set(xlabel="tuning trials", ylabel=_axis_name(arms[0], "expected best "))
         row[0].xaxis.get_major_locator().set_params(integer=True)
-        row[1].set(xlabel="gradient evaluations of these trials", xscale="log")
+        row[1].set(xlabel="gradient evaluations of these trials", xlim=(0, None))
         row[0].set_title(block.title, loc="left")
     _legend(figure, style)
     return figure
