@@ -97,6 +97,22 @@ def test_a_study_from_the_trials_to_the_table(start, tmp_path):
     assert all("test/accuracy" in record["metrics"] for record in finals)
 
 
+def test_three_budgets_with_one_command(start, tmp_path):
+    words = ("budgets", "tiny", "--jobs", "2")
+    first = ended(start("budgets", *words))
+    assert "equal gradient evaluations" in first
+    assert "equal seconds" in first
+    runs = tmp_path / "budgets" / "runs"
+    trains = [json.loads(path.read_text())["config"]["train"] for path in runs.glob("*/record.json")]
+    assert sorted(train["budget"] for train in trains) == ["epochs"] * 2 + ["grad_evals"] * 2 + ["seconds"] * 2
+    (seconds,) = {train["seconds"] for train in trains} - {None}
+    sam = next(path for path in runs.glob("*-sam-*/record.json") if json.loads(path.read_text())["epochs"] == 2)
+    assert seconds == pytest.approx(json.loads(sam.read_text())["train_seconds"], rel=0.01)
+    again = ended(start("budgets", *words))
+    assert again[again.index("three budgets") :] == first[first.index("three budgets") :]
+    assert len(list(runs.iterdir())) == 6
+
+
 def test_wrong_requests(start):
     assert "final runs'" in ended(start("r", "tune", "tiny", "--trials", "1", "--seeds", "0"), 2)
     assert "there is no tuning study 'none'" in ended(start("r", "sweep", "tiny", "tuned=none"), 2)
