@@ -7,15 +7,19 @@ SEED ?= 0
 PYTEST_ARGS ?= -n 2 --dist loadgroup
 BIN := .venv/bin
 INPUTS := pyproject.toml constraints.txt scripts/setup.sh
-TABLES = $${SAM_BENCH_RESULTS:-results}/tables
+RESULTS = $${SAM_BENCH_RESULTS:-results}
+TABLES = $(RESULTS)/tables
 
 .PHONY: help run test lint tables figures report constraints chaos
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-run: .venv/.bench  ## set up .venv, run the experiment NAME (quickstart) and print its table
+run: .venv/.bench  ## set up .venv, run the experiment NAME (quickstart), print its table, write its figures and report
 	@$(BIN)/sam-bench sweep $(NAME)
+	@$(BIN)/sam-bench figures $(NAME) --out $(RESULTS)/figures > /dev/null
+	@$(BIN)/sam-bench report $(NAME) --out $(RESULTS)/$(NAME).html > /dev/null
+	@echo "figures: $(RESULTS)/figures/$(NAME)_*.pdf and .png"; echo "report:  $(RESULTS)/$(NAME).html (open it in a browser)"
 
 test: .venv/.dev  ## set up .venv and run the tests
 	@$(BIN)/python -m pytest $(PYTEST_ARGS)

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from sam_bench import __version__
 from sam_bench.commands import (
+    budgets,
     data,
     figures,
     references,
@@ -18,13 +19,29 @@ from sam_bench.commands import (
     status,
     sweep,
     table,
+    tune,
     verify,
     wandb,
 )
 from sam_bench.config import files
 from sam_bench.errors import UsageError
 
-COMMANDS = (run, sweep, status, table, figures, report, verify, wandb, sharpness, data, speed, references)
+COMMANDS = (
+    run,
+    sweep,
+    tune,
+    budgets,
+    status,
+    table,
+    figures,
+    report,
+    verify,
+    wandb,
+    sharpness,
+    data,
+    speed,
+    references,
+)
 GROUPS = ("dataset", "model", "base", "optimizer", "schedule", "experiment")
 
 

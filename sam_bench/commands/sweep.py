@@ -8,6 +8,7 @@ from pathlib import Path
 
 from sam_bench.api import Outcome
 from sam_bench.commands.words import (
+    add_engine,
     add_experiment,
     add_filter,
     cell_overrides,
@@ -30,15 +31,7 @@ def register(commands: argparse._SubParsersAction) -> None:
     )  # fmt: skip
     add_experiment(sweep)
     add_filter(sweep)
-    sweep.add_argument("--jobs", type=int, help="cells at once (default: one per GPU, else one per core)")
-    sweep.add_argument("--per-gpu", type=int, default=1, metavar="K", help="cells at once on each GPU (default: 1)")
-    sweep.add_argument(
-        "--launcher", default="local", metavar="NAME",
-        help="where cells run: local (default), slurm, ray, or a file of your own configs/launcher; its keys are "
-        "given as launcher.partition=gpu",
-    )  # fmt: skip
-    sweep.add_argument("--retries", type=int, default=2, help="how often a killed cell is taken up again (default: 2)")
-    sweep.add_argument("--retry-failed", action="store_true", help="also run the cells again that failed")
+    add_engine(sweep)
     sweep.add_argument("--dry-run", action="store_true", help="only list the cells: state, what would be run, how long")
     sweep.set_defaults(run=run)
 
@@ -57,7 +50,7 @@ def run(arguments: argparse.Namespace) -> int:
     results, console = places.results_dir(), Console()
     cells = matching(plan(arguments.experiment, cell_overrides(arguments)), arguments.filter)
     pending = sweeping.pending(cells, results, retry_failed=arguments.retry_failed)
-    jobs, make_engine = _engine(arguments, pending, results)
+    jobs, make_engine = engine(arguments, pending, results)
     if arguments.dry_run:
         from sam_bench.sweeps.standing import dry_run
 
@@ -68,9 +61,9 @@ def run(arguments: argparse.Namespace) -> int:
 
     done = len(cells) - len(pending)
     console.print(f"{arguments.experiment}: {len(cells)} cells, {done} done before; records go to {results / 'runs'}")
-    engine = make_engine()
+    chosen = make_engine()
     with Display(arguments.experiment, len(cells), done, results, console) as display:
-        worker = sweeping.Sweep(pending, results, engine, retries=arguments.retries, show=display)
+        worker = sweeping.Sweep(pending, results, chosen, retries=arguments.retries, show=display)
         tally = worker.run()
     if worker.interrupts:
         console.print(
@@ -94,7 +87,7 @@ def check(arguments: argparse.Namespace) -> None:
         )
 
 
-def _engine(arguments: argparse.Namespace, pending: Sequence, results: Path) -> tuple[int, Callable]:
+def engine(arguments: argparse.Namespace, pending: Sequence, results: Path) -> tuple[int, Callable]:
     """How many cells will run at once, and what makes the engine that runs them."""
     from sam_bench.config.build import build_engine
     from sam_bench.config.compose import launcher_config

@@ -1,9 +1,11 @@
 """`sam-bench table`."""
 
 import argparse
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from sam_bench.commands.words import add_experiment, records_of
+from sam_bench.errors import UsageError
 
 
 def register(commands: argparse._SubParsersAction) -> None:
@@ -12,6 +14,10 @@ def register(commands: argparse._SubParsersAction) -> None:
     add_experiment(table)
     table.add_argument("--format", default="terminal", choices=("terminal", "markdown", "csv", "latex", "html"))
     table.add_argument("--out", type=Path, help="write it to this file")
+    table.add_argument(
+        "--target", metavar="base|NUMBER",
+        help="instead: what each method spends until its valid metric reaches the median of the base's, or this number",
+    )  # fmt: skip
     table.set_defaults(run=run)
 
 
@@ -20,10 +26,29 @@ def run(arguments: argparse.Namespace) -> int:
     from sam_bench.results.tables.table import table as render
     from sam_bench.store.disk import atomic_write
 
-    text = render(records_of(arguments.experiment, arguments.overrides), format=arguments.format)
+    records = records_of(arguments.experiment, arguments.overrides)
+    text = render(records, format=arguments.format) if arguments.target is None else _to_target(arguments, records)
     if arguments.out is None:
         print(text)
     else:
         arguments.out.parent.mkdir(parents=True, exist_ok=True)
         atomic_write(arguments.out, (text.rstrip("\n") + "\n").encode())
     return 0
+
+
+def _to_target(arguments: argparse.Namespace, records: Sequence[Mapping]) -> str:
+    """The table of time to target."""
+    from sam_bench.results import target
+    from sam_bench.results.arms import blocks
+    from sam_bench.results.tables.render import RENDERERS
+
+    if arguments.format not in RENDERERS:
+        raise UsageError(f"--target has no --format {arguments.format}: take one of {', '.join(RENDERERS)}.")
+    try:
+        goal = None if arguments.target == "base" else float(arguments.target)
+    except ValueError:
+        raise UsageError(f"--target {arguments.target!r}: write base, or a number in the metric's unit.") from None
+    sections = target.sections(blocks(records), goal)
+    if not sections:
+        raise UsageError("there is no finished run of erm, whose level is the target: give a number, --target NUMBER.")
+    return RENDERERS[arguments.format](sections)

@@ -23,7 +23,12 @@ def run(arguments: argparse.Namespace) -> int:
     if not records and not unusable:
         raise no_record(arguments.experiment)
     from sam_bench.results import verify as checks
+    from sam_bench.results.arms import blocks
+    from sam_bench.results.tuned import origins
 
-    findings = [*checks.unusable(unusable, records), *checks.verify(records), *checks.without_checksum(records)]
+    found = blocks(records)
+    findings = [*checks.unusable(unusable, records), *checks.verify(records, found), *checks.without_checksum(records)]
     print(checks.describe(findings), end="")
+    for block in found:
+        print(f"{block.title}: {origins(block.arms)}")
     return int(any(finding.level == "fail" for finding in findings))

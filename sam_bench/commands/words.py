@@ -14,8 +14,10 @@ def add_experiment(parser: argparse.ArgumentParser) -> None:
     """The arguments `experiment` and `overrides`."""
     parser.add_argument("experiment", help="a file of configs/experiment")
     parser.add_argument(
-        "overrides", nargs="*", help="for instance seed=0,1 train.epochs=2; an axis of the grid is replaced"
-    )
+        "overrides", nargs="*",
+        help="for instance seed=0,1 train.epochs=2; an axis of the grid is replaced; tuned=STUDY takes the values that "
+        "`sam-bench tune` found",
+    )  # fmt: skip
 
 
 def add_filter(parser: argparse.ArgumentParser) -> None:
@@ -24,6 +26,19 @@ def add_filter(parser: argparse.ArgumentParser) -> None:
         "--filter", action="append", default=[], metavar="KEY=VALUE,...",
         help="only cells with one of these values, for instance optimizer=sam or seed=0,1; may be given several times",
     )  # fmt: skip
+
+
+def add_engine(parser: argparse.ArgumentParser) -> None:
+    """Where cells run, how many at once, and what becomes of those that fail."""
+    parser.add_argument("--jobs", type=int, help="cells at once (default: one per GPU, else one per core)")
+    parser.add_argument("--per-gpu", type=int, default=1, metavar="K", help="cells at once on each GPU (default: 1)")
+    parser.add_argument(
+        "--launcher", default="local", metavar="NAME",
+        help="where cells run: local (default), slurm, ray, or a file of your own configs/launcher; its keys are "
+        "given as launcher.partition=gpu",
+    )  # fmt: skip
+    parser.add_argument("--retries", type=int, default=2, help="how often a killed cell is taken up again (default: 2)")
+    parser.add_argument("--retry-failed", action="store_true", help="also run the cells again that failed")
 
 
 def need_bench() -> None:
@@ -76,6 +91,11 @@ def same_words(arguments: argparse.Namespace, *, sweep: bool = False) -> str:
     """What names the same cells in another command: the experiment, its overrides and filters; for a sweep, where."""
     words = [arguments.experiment, *cell_overrides(arguments)]
     words += [word for text in arguments.filter for word in ("--filter", text)]
-    if sweep and arguments.launcher != "local":
-        words += ["--launcher", arguments.launcher, *launcher_overrides(arguments)]
-    return shlex.join(words)
+    return shlex.join([*words, *(launcher_words(arguments) if sweep else [])])
+
+
+def launcher_words(arguments: argparse.Namespace) -> list[str]:
+    """The words that say where cells run; none for this machine."""
+    if arguments.launcher == "local":
+        return []
+    return ["--launcher", arguments.launcher, *launcher_overrides(arguments)]

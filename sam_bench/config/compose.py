@@ -23,6 +23,7 @@ from sam_bench.api import RunSpec
 from sam_bench.config import files
 from sam_bench.config.rules import check
 from sam_bench.errors import UsageError, did_you_mean
+from sam_bench.store import studies
 from sam_bench.store.disk import checksum
 from sam_bench.store.identity import run_id
 
@@ -175,10 +176,13 @@ def _choices_of(override: Override) -> list[Override]:
     return _parse([f"{override.get_key_element()}={value}" for value in override.sweep_string_iterator()])
 
 
-def _cells(compose: Callable, fixed: Sequence[str], overrides: Sequence[Override]) -> Iterator[RunSpec]:
+def _cells(
+    compose: Callable, fixed: Sequence[str], overrides: Sequence[Override],
+    composed: dict[tuple[str, ...], _Composed] | None = None,
+) -> Iterator[RunSpec]:  # fmt: skip
     """All combinations of the overrides' choices, the last override fastest; composed once per choice of files."""
     groups = set(GlobalHydra.instance().config_loader().list_groups(""))
-    composed: dict[tuple[str, ...], _Composed] = {}
+    composed = {} if composed is None else composed
     for combination in itertools.product(*(_choices_of(override) for override in overrides)):
         lines = [o.input_line for o in combination]
         plain = [o.type is OverrideType.CHANGE and o.key_or_group not in groups for o in combination]
@@ -198,8 +202,19 @@ def compose_specs(overrides: Sequence[str]) -> list[RunSpec]:
         return list(_cells(compose, (), _parse(overrides)))
 
 
+def compose_each(requests: Sequence[Sequence[str]]) -> list[RunSpec]:
+    """The cell of each list of overrides, none of which has several values; raises UsageError for any that is wrong."""
+    composed: dict[tuple[str, ...], _Composed] = {}
+    with _composer() as compose:
+        return [cell for words in requests for cell in _cells(compose, (), _parse(words), composed)]
+
+
 def plan(experiment: str, overrides: Sequence[str] = ()) -> list[RunSpec]:
-    """The cells of an experiment: its grid (`hydra.sweeper.params`), each axis replaced by an override of that name."""
+    """The cells of an experiment: its grid (`hydra.sweeper.params`), each axis replaced by an override of that name.
+
+    The axis `tuned` is no key of the configuration: it names tuning studies, whose values each cell takes on (null:
+    the cell as it is).
+    """
     with _composer() as compose:
         name = [f"experiment={experiment}"]
         try:
@@ -208,8 +223,29 @@ def plan(experiment: str, overrides: Sequence[str] = ()) -> list[RunSpec]:
             raise _explain(compose, name, error) from None
         axes = {o.get_key_element(): o for o in _parse([f"{key}={value}" for key, value in grid.items()])}
         axes |= {o.get_key_element(): o for o in _parse(overrides)}
-        unique = {cell.run_id: cell for cell in _cells(compose, name, list(axes.values()))}
+        values = [choice.value() for choice in _choices_of(axes.pop("tuned"))] if "tuned" in axes else [None]
+        chosen = [None if value is None else str(value) for value in values]
+        cells = list(_cells(compose, name, list(axes.values())))
+        unique = {cell.run_id: cell for study in chosen for cell in _tuned(compose, cells, study)}
     return list(unique.values())
+
+
+def _tuned(compose: Callable, cells: Sequence[RunSpec], study: str | None) -> Iterator[RunSpec]:
+    """The same cells with the values that a tuning study found for each; raises UsageError where they contradict it."""
+    composed: dict[tuple[str, ...], _Composed] = {}
+    for cell in cells:
+        if study is None:
+            yield cell
+            continue
+        found = studies.find(study, cell.labels, cell.config)
+        given = {override.key_or_group for override in _parse(cell.overrides)} & found.space.keys()
+        if given:
+            raise UsageError(f"{min(given)} was tuned by the study {study}: leave it out, or leave tuned={study} out.")
+        if cell.labels["seed"] in found.seeds:
+            raise UsageError(
+                f"seed {cell.labels['seed']} is a tuning seed of the study {study}: the final runs need others."
+            )
+        yield from _cells(compose, (), _parse([*cell.overrides, *studies.words(found)]), composed)
 
 
 def launcher_config(name: str, overrides: Sequence[str]) -> dict[str, Any]:

@@ -49,6 +49,7 @@ RULES: dict[str, Rule] = {
     "precision": _one_of("fp32", "bf16", "fp16", "auto"),
     "compile": _one_of(True, False, "auto"),
     "deterministic": _one_of(True, False),
+    "test": _one_of(True, False),
     "device": (lambda v: bool(re.fullmatch(r"auto|cpu|cuda(:\d+)?", str(v))), "auto, cpu, cuda or cuda:<number>"),
     "train.epochs": _integer(1),
     "train.max_steps": _or_null(_integer(1)),
@@ -108,8 +109,8 @@ def _fitting_models(modality: str, folders: Iterable[Path]) -> list[str]:
     )
 
 
-TOP = {"seed", "split_seed", "device", "precision", "compile", "deterministic", "dataset", "model", "base",
-       "optimizer", "schedule", "train", "logger"}  # fmt: skip
+TOP = {"seed", "split_seed", "device", "precision", "compile", "deterministic", "test", "tuned", "dataset", "model",
+       "base", "optimizer", "schedule", "train", "logger"}  # fmt: skip
 
 
 def no_cpp_compiler() -> str:

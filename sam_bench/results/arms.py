@@ -45,6 +45,16 @@ class Arm:
         return options
 
     @property
+    def tuned(self) -> Mapping | None:
+        """Study, trials, hash and keys of the tuning that gave its values; None for an arm that nobody tuned."""
+        return (self.runs or self.failed)[0]["config"].get("tuned")
+
+    @property
+    def origin(self) -> str:
+        """Where the options come from: `tuned (16 trials)` or `defaults`."""
+        return f"tuned ({self.tuned['trials']} trials)" if self.tuned else "defaults"
+
+    @property
     def name(self) -> str:
         """The optimizer's label, with the variant."""
         return f"{self.labels['optimizer']} ({self.variant})" if self.variant else str(self.labels["optimizer"])
@@ -163,13 +173,18 @@ def _base_of(arm: Arm, arms: Sequence[Arm]) -> Arm | None:
     def same(other: Arm, *apart: str) -> bool:
         return arm.config_without(*apart) == other.config_without(*apart)
 
+    def same_study(other: Arm) -> bool:
+        studies = [part.tuned["study"] if part.tuned else None for part in (arm, other)]
+        return studies[0] is not None and studies[0] == studies[1]
+
     candidates = [other for other in arms if other.labels["optimizer"] == BASE_ARM]
     if arm in candidates:
         first = next(other for other in candidates if same(other, "train"))
         return None if first is arm else first
     alike = (other for other in candidates if same(other, "optimizer"))
-    near = (other for other in candidates if same(other, "optimizer", "train", "base", "schedule"))
-    return next(alike, None) or next(near, None)
+    tuned = (other for other in candidates if same_study(other) and same(other, "optimizer", "base", "tuned"))
+    near = (other for other in candidates if same(other, "optimizer", "train", "base", "schedule", "tuned"))
+    return next(alike, None) or next(tuned, None) or next(near, None)
 
 
 def _name_variants(arms: Sequence[Arm]) -> None:
@@ -180,11 +195,28 @@ def _name_variants(arms: Sequence[Arm]) -> None:
     for group in namesakes.values():
         if len(group) < 2:
             continue
-        configs = [arm.options for arm in group]
-        keys = sorted({key for config in configs for key in config})
-        differing = [key for key in keys if len({json.dumps(config.get(key)) for config in configs}) > 1]
-        for arm, config in zip(group, configs, strict=True):
-            arm.variant = ", ".join(f"{key.rpartition('.')[2]}={config.get(key)}" for key in differing)
+        kinds = [[arm for arm in group if bool(arm.tuned) is tuned] for tuned in (False, True)]
+        for alike in filter(None, kinds):
+            parts = _differing_values(alike)
+            for arm, values in zip(alike, parts, strict=True):
+                arm.variant = ", ".join([*([_origin(arm, alike)] if all(kinds) or arm.tuned else []), *values])
+
+
+def _differing_values(arms: Sequence[Arm]) -> list[list[str]]:
+    """`rho=0.1` for each option that sets these arms apart, by arm; a tuned value says nothing, its study does."""
+    configs = [arm.options for arm in arms]
+    ours = {key for arm in arms if arm.tuned for key in arm.tuned["keys"]}
+    keys = sorted({key for config in configs for key in config if not key.startswith("tuned.")} - ours)
+    differing = [key for key in keys if len({json.dumps(config.get(key)) for config in configs}) > 1]
+    return [[f"{key.rpartition('.')[2]}={config.get(key)}" for key in differing] for config in configs]
+
+
+def _origin(arm: Arm, alike: Sequence[Arm]) -> str:
+    """Where an arm's options come from, with study and hash where its namesakes have others."""
+    if arm.tuned is None:
+        return arm.origin
+    differing = [key for key in ("study", "hash") if len({other.tuned[key] for other in alike if other.tuned}) > 1]
+    return " ".join([f"tuned, {arm.tuned['trials']} trials", *(str(arm.tuned[key]) for key in differing)])
 
 
 def _compare(arms: Sequence[Arm]) -> None:

@@ -5,7 +5,7 @@ A finding of level `fail` says that a number must not be used as it stands; `war
 """
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from pathlib import Path
 from typing import Any, cast
 
@@ -13,6 +13,7 @@ from sam_bench.api import Finished, Record
 from sam_bench.errors import UsageError
 from sam_bench.results.arms import BASE_ARM, Arm, Block, blocks, seeds_of
 from sam_bench.results.fairness import Finding, doubts, names_of
+from sam_bench.results.tuned import provenance
 from sam_bench.store import added
 from sam_bench.store.identity import run_id
 from sam_bench.store.index import curve, error_line
@@ -28,7 +29,7 @@ def verify(records: Sequence[Record], found: Sequence[Block] | None = None) -> l
     found = blocks(records) if found is None else found
     runs = [record for record in records if record["status"] == "finished"]
     findings = [finding for record in records for finding in _whole(record)]
-    findings += [*fairness(found), *doubts(found, runs)]
+    findings += [*fairness(found), *doubts(found, runs), *provenance(found)]
     return sorted(findings, key=lambda finding: finding.level != "fail")
 
 
@@ -86,12 +87,20 @@ def _unfair(arm: Arm) -> Iterable[tuple[str, str]]:
     if base is None or not arm.runs or not base.runs or arm.labels["optimizer"] == BASE_ARM:
         return
     for check, key in (("data", "sha256"), ("split", "split_sha256")):
-        ours, others = ({seeds_of(run): cast(dict[str, Any], run["data"])[key] for run in a.runs} for a in (arm, base))
+        ours, others = (
+            {seeds_of(run): cast(dict[str, Any], run["data"]).get(key) for run in a.runs} for a in (arm, base)
+        )
         apart = sorted(seeds for seeds in ours.keys() & others.keys() if ours[seeds] != others[seeds])
         if apart:
             yield check, f"differ in {key} for seed {', '.join(str(seed) for seed, _ in apart)}"
+    tuned = [{"trials": 0, "study": None, "keys": []} if part.tuned is None else part.tuned for part in (arm, base)]
+    if tuned[0]["trials"] != tuned[1]["trials"]:
+        yield "tuning", f"differ in tuning trials ({tuned[0]['trials']}, {tuned[1]['trials']})"
+    elif tuned[0]["study"] != tuned[1]["study"]:
+        yield "tuning", f"were tuned in different studies ({tuned[0]['study']}, {tuned[1]['study']})"
+    both = set(tuned[0]["keys"]) & set(tuned[1]["keys"])
     for check, groups in CONFIGURED.items():
-        differing = _differing(arm.options, base.options, groups)
+        differing = _differing(arm.options, base.options, groups, both)
         if differing:
             yield check, f"differ in {', '.join(differing)}"
     yield from _unequal_spending(arm, base)
@@ -108,9 +117,9 @@ CONFIGURED = {
 }
 
 
-def _differing(one: Mapping[str, Any], other: Mapping[str, Any], groups: Sequence[str]) -> list[str]:
-    """`train.epochs (8, 16)` for every option of these groups that two arms do not share."""
-    keys = sorted(key for key in one.keys() | other.keys() if key.partition(".")[0] in groups)
+def _differing(one: Mapping[str, Any], other: Mapping[str, Any], groups: Sequence[str], tuned: Set[str]) -> list[str]:
+    """`train.epochs (8, 16)` for every option of these groups that two arms do not share, unless both tuned it."""
+    keys = sorted(key for key in (one.keys() | other.keys()) - tuned if key.partition(".")[0] in groups)
     return [f"{key} ({one.get(key)}, {other.get(key)})" for key in keys if one.get(key) != other.get(key)]
 
 
@@ -146,6 +155,8 @@ def _whole(record: Record) -> list[Finding]:
     for file in damaged_files(Path(record["path"]), record) if "path" in record else ():
         if (Path(record["path"]) / file).exists():  # weights may have been left out of a copy
             found.append(fail("files", f"{file} is not what the run wrote (its checksum differs)"))
+    if record["config"].get("test", True) is False and any(key.startswith("test/") for key in record["metrics"]):
+        found.append(fail("test", "it is a tuning run, and has read the test split"))
     try:
         rows = curve(record) if "path" in record else None
     except UsageError as error:

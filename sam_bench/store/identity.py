@@ -11,7 +11,7 @@ WHERE = {"paths", "data_dir", "results_dir", "device", "devices", "jobs", "hydra
 WATCHED = {"logger", "experiment"}
 UNIMPORTANT_WITHIN = {"train": re.compile("checkpoint_.*"), "dataset": re.compile("urls?|licence|unpacked|path")}
 # Keys that came later: at this value a run is the one from before there was the key.
-LATER = {"compile": False}
+LATER = {"compile": False, "test": True}
 
 
 def run_id(labels: Mapping[str, Any], config: Mapping[str, Any]) -> str:

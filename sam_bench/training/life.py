@@ -161,9 +161,11 @@ def _train(directory: RunDirectory, head: dict, trainer: Trainer, state: Mapping
 
 
 def _finish(directory: RunDirectory, head: dict, trainer: Trainer) -> dict:
-    """Read the test split, once, with the weights of the best epoch, and write the record."""
-    with trainer.clock.running("eval"):
-        test, notes = trainer.evaluate("test")
+    """Read the test split, once, with the weights of the best epoch, and write the record; a trial does not read it."""
+    test, notes = {}, []
+    if head["config"].get("test", True):
+        with trainer.clock.running("eval"):
+            test, notes = trainer.evaluate("test")
     head["data"]["notes"] += [note for note in (*trainer.notes, *notes) if note not in head["data"]["notes"]]
     best = trainer.curve[trainer.best["epoch"] - 1]
     scores = {**trainer.best["metrics"], **test, "train/loss": best["train/loss"]}

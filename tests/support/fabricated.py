@@ -6,7 +6,7 @@ import random
 from collections.abc import Callable
 from pathlib import Path
 
-from sam_bench.store import added
+from sam_bench.store import added, studies
 from sam_bench.store.folder import RunDirectory
 from sam_bench.store.identity import run_id
 from sam_bench.store.plain_json import as_json_with_checksum
@@ -185,3 +185,54 @@ def grid(optimizers=("erm", "sam", "looksam"), seeds=range(6), datasets=("bbbp",
         for optimizer in optimizers
         for seed in seeds
     ]
+
+
+TUNING_SEEDS = (1000, 1001)
+SHARED = {
+    "base.lr": {"low": 1e-4, "high": 1e-2, "log": True, "source": "ours"},
+}
+OWN = {"optimizer.rho": {"low": 1e-4, "high": 0.1, "log": True, "source": "ours"}}
+
+
+def make_tuning(record: dict, trials=4, study="made_up", diverged=(), **changes) -> studies.Tuning:
+    """The study of the arm of a record: the first trial is the best one, those in `diverged` have no value."""
+    labels = {key: str(record["labels"][key]) for key in studies.NAMES}
+    space = SHARED | ({} if labels["optimizer"] == "erm" else OWN)
+    higher, name = record["metric"]["higher_is_better"], record["metric"]["name"]
+    best = record["metrics"][f"valid/{name}"]
+    made = []
+    for number in range(trials):
+        values = {key: float(f"{0.001 * (number + 1) ** 0.5:.4g}") for key in space}
+        worse = best * (1 - 0.1 * number if higher else 1 + 0.1 * number)
+        scores = {seed: None if number in diverged else worse for seed in TUNING_SEEDS}
+        made.append(studies.Trial(values, scores, 100 * (number + 1)))
+    given = dict(
+        study=study, experiment="fabricated", overrides=[], labels=labels, metric=name, higher_is_better=higher,
+        recipe=studies.recipe(record["config"], list(space)), sampler="quasi-random", pruned=False,
+        seeds=list(TUNING_SEEDS), space=space, trials=made,
+    )  # fmt: skip
+    return studies.Tuning(**(given | changes))
+
+
+def take(record: dict, tuning: studies.Tuning) -> dict:
+    """The same run with the winner's values."""
+    record = json.loads(json.dumps(record))
+    for key, value in tuning.winner.values.items():
+        group, _, option = key.partition(".")
+        record["config"][group][option] = value
+    record["config"]["tuned"] = tuning.mark
+    record["run_id"] = run_id(record["labels"], record["config"])
+    return record
+
+
+def tune(results_dir: Path, records: list[dict], study="made_up", **options) -> list[dict]:
+    """These records as final runs of a study, whose files are written."""
+    tuned = []
+    arms: dict[tuple, studies.Tuning] = {}
+    for record in records:
+        name = tuple(record["labels"][key] for key in studies.NAMES)
+        if name not in arms:
+            arms[name] = make_tuning(record, study=study, **options)
+            studies.write(arms[name], Path(results_dir) / "tuned" / study)
+        tuned.append(take(record, arms[name]))
+    return tuned

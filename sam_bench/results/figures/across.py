@@ -8,12 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sam_bench.api import Finished
-from sam_bench.results.arms import BASE_ARM, Arm, Block
+from sam_bench.results.arms import Block
 from sam_bench.results.figures.plots import CLOCKS, WIDTH, axis_name, grid, legend, looks
-from sam_bench.results.stats import Ranks, performance_profile, summary, time_to_target
+from sam_bench.results.stats import Ranks, performance_profile
 from sam_bench.results.tables.table import PERCENT, average_ranks
-from sam_bench.store.index import curve
+from sam_bench.results.target import costs_to_target
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -94,9 +93,9 @@ def _name_ranks(axis: Axes, ranks: Ranks, style: Mapping[str, Mapping[str, Any]]
 def performance_profiles(found: Sequence[Block]) -> Figure | None:
     """Share of problems (data set and seed) solved within a ratio of the best cost (Dolan & More 2002).
 
-    Solved: the valid metric reaches what the base arm reaches on average at its best epoch.
+    Solved: the valid metric reaches the median of what the base arm's runs reach at their best epochs.
     """
-    panels = {clock: _costs_to_target(found, clock) for clock in ("grad_evals", "train_seconds")}
+    panels = {clock: costs_to_target(found, clock) for clock in ("grad_evals", "train_seconds")}
     panels = {clock: costs for clock, costs in panels.items() if len(costs) > 1}
     if not panels:
         return None
@@ -117,31 +116,3 @@ def performance_profiles(found: Sequence[Block]) -> Figure | None:
         line=True,
     )
     return figure
-
-
-def _costs_to_target(found: Sequence[Block], clock: str) -> dict[str, list[float]]:
-    """For the arms that all blocks have: the cost of the target for every (block, seed) that all of them have."""
-    shared = [arm.name for arm in found[0].arms if arm.runs]
-    blocks = [{arm.name: arm for arm in block.arms if arm.runs} for block in found]
-    shared = [name for name in shared if all(name in arms for arms in blocks)]
-    costs: dict[str, list[float]] = {name: [] for name in shared}
-    for arms in blocks:
-        base = next((arm for arm in arms.values() if arm.labels["optimizer"] == BASE_ARM), None)
-        if base is None:
-            return {}
-        target = summary([_best_valid(run) for run in base.runs]).mean
-        for seeds in sorted(set.intersection(*(set(arms[name].scores) for name in shared))):
-            for name in shared:
-                costs[name].append(_cost(arms[name], seeds, target, clock))
-    return costs if any(costs.values()) else {}
-
-
-def _best_valid(run: Finished) -> float:
-    value = run["metrics"].get(f"valid/{run['metric']['name']}")
-    return math.nan if value is None else value
-
-
-def _cost(arm: Arm, seeds: tuple[int, int], target: float, clock: str) -> float:
-    """What the arm's run with these seeds spent until it reached the target; infinite if it never did."""
-    run = next(run for run in arm.runs if (run["labels"]["seed"], run["labels"].get("split_seed", 0)) == seeds)
-    return time_to_target(curve(run), arm.metric["name"], target, arm.metric["higher_is_better"], clock)

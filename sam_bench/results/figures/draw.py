@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from sam_bench.api import Record
 from sam_bench.results.arms import Block, blocks
-from sam_bench.results.figures import across, measured, plots
+from sam_bench.results.figures import across, measured, plots, tuning
 from sam_bench.store.disk import advice, atomic_write
 
 if TYPE_CHECKING:
@@ -25,6 +25,8 @@ FIGURES: dict[str, Callable[[Sequence[Block]], Figure | None]] = {
     "sharpness_against_gap": measured.sharpness_against_gap,
     "loss_landscape": measured.loss_landscape,
     "successive_gradients": measured.successive_gradients,
+    "what_tuning_buys": tuning.what_tuning_buys,
+    "sensitivity": tuning.sensitivity,
 }
 STYLE = {
     "font.size": 8, "axes.labelsize": 8, "axes.titlesize": 8, "legend.fontsize": 7, "xtick.labelsize": 7,
@@ -60,9 +62,13 @@ def draw(records: Sequence[Record], out_dir: Path, *, name: str) -> list[Path]:
 
 
 def _mark(figure: Figure, found: Sequence[Block]) -> None:
-    """A line above every figure that shows unverified data: a figure leaves the table with its mark behind."""
+    """A line above figures of unverified data or tuned options: a figure leaves the table and its notes behind."""
     if doubtful := sorted({block.dataset for block in found if block.unverified}):
         figure.suptitle(f"unverified data: {', '.join(doubtful)}", fontsize=7, color="firebrick")
+        return
+    origins = {arm.origin for block in found for arm in block.arms}
+    if origins != {"defaults"}:
+        figure.suptitle(f"options: {', '.join(sorted(origins))}", fontsize=7, color="0.4")
 
 
 def _save(figure: Figure, stem: Path) -> list[Path]:

@@ -26,7 +26,11 @@ BAND = {"alpha": 0.12, "linewidth": 0}
 
 def looks(found: Sequence[Block]) -> dict[str, dict[str, Any]]:
     """Colour, dashes and marker of every arm's name, the same in all figures."""
-    names = list(dict.fromkeys(arm.name for block in found for arm in block.arms))
+    return looks_of(list(dict.fromkeys(arm.name for block in found for arm in block.arms)))
+
+
+def looks_of(names: Sequence[str]) -> dict[str, dict]:
+    """Colour, dashes and marker of each name, by its place."""
     return {
         name: {
             "color": COLOURS[i % len(COLOURS)],

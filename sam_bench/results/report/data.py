@@ -10,7 +10,7 @@ from typing import Any
 
 from sam_bench.api import Record
 from sam_bench.results.arms import COSTS, Arm, Block, flatten
-from sam_bench.results.report import measured
+from sam_bench.results.report import measured, tuning
 from sam_bench.results.tables.table import unit
 from sam_bench.store.identity import important
 from sam_bench.store.index import curve, score
@@ -38,7 +38,10 @@ def data(experiments: Mapping[str, Sequence[Record]], found: Mapping[str, Sequen
     shown = [(name, block) for name, blocks in found.items() for block in blocks]
     charts = measured.charts([block for _, block in shown])
     return {
-        "blocks": [_block(name, block) | {"measured": charts.get(i)} for i, (name, block) in enumerate(shown)],
+        "blocks": [
+            _block(name, block) | {"measured": charts.get(i), "tuning": tuning.charts(block)}
+            for i, (name, block) in enumerate(shown)
+        ],
         "runs": list(runs.values()),
         "configs": configs.values,
         "provenances": provenances.values,

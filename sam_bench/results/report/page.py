@@ -8,6 +8,7 @@ from string import Template
 from typing import Any, cast
 
 from sam_bench.api import Record
+from sam_bench.results import target
 from sam_bench.results.arms import Block, blocks
 from sam_bench.results.fairness import Finding
 from sam_bench.results.report import data
@@ -20,19 +21,20 @@ ASSETS = Path(__file__).with_name("assets")
 SHOWN = 12  # runs named in a warning
 
 
-def report(experiments: Mapping[str, Sequence[Record]], out: Path) -> Path:
+def report(experiments: Mapping[str, Sequence[Record]], out: Path, overrides: Sequence[str] = ()) -> Path:
     """Write the page about these experiments, {name: loaded records}, and return its path.
 
-    Same records, same bytes. Raises UsageError where it cannot be written.
+    `overrides` are the words that named the records beside the experiment. Same records, same bytes. Raises UsageError
+    where it cannot be written.
     """
     out = Path(out)
     with advice(out):
         out.parent.mkdir(parents=True, exist_ok=True)
-    atomic_write(out, page(experiments).encode())
+    atomic_write(out, page(experiments, overrides).encode())
     return out
 
 
-def page(experiments: Mapping[str, Sequence[Record]]) -> str:
+def page(experiments: Mapping[str, Sequence[Record]], overrides: Sequence[str] = ()) -> str:
     """The page as text."""
     found = {name: blocks(records) for name, records in experiments.items()}
     every = list({record["run_id"]: record for records in experiments.values() for record in records}.values())
@@ -42,9 +44,11 @@ def page(experiments: Mapping[str, Sequence[Record]]) -> str:
         "summary": _summary(every),
         "warnings": _warnings(experiments, found),
         "results": "\n".join(_results(name, found[name], len(experiments) > 1) for name in experiments),
-        "reproduce": "\n".join(_reproduce(name, records) for name, records in experiments.items()),
+        "reproduce": "\n".join(_reproduce(name, records, overrides) for name, records in experiments.items()),
         "style": _asset("report.css"),
-        "script": "\n".join(_asset(name) for name in ("tables.js", "charts.js", "sharpness.js", "runs.js", "page.js")),
+        "script": "\n".join(
+            _asset(name) for name in ("tables.js", "charts.js", "sharpness.js", "tuning.js", "runs.js", "page.js")
+        ),
         "data": data.pack(data.data(experiments, found)),
     }
     return Template(_asset("report.html")).substitute(parts)
@@ -113,14 +117,14 @@ def _warning(prefix: str, finding: Finding) -> str:
 
 def _results(name: str, found: Sequence[Block], several: bool) -> str:
     heading = f"<h3>{html.escape(name)}</h3>\n" if several else ""
-    return heading + html_tables(sections(found))
+    return heading + html_tables([*sections(found), *target.sections(found)])
 
 
-def _reproduce(name: str, records: Sequence[Record]) -> str:
+def _reproduce(name: str, records: Sequence[Record], overrides: Sequence[str]) -> str:
     """The commands that make each part of the page again."""
     commits = dict.fromkeys(str(record["provenance"].get("commit")) for record in records if "provenance" in record)
     known = [commit for commit in commits if commit not in ("None", "")]
-    quoted = shlex.quote(name)
+    quoted = shlex.join([name, *overrides])
     lines = [f"git checkout {known[0]}"] if len(known) == 1 else []
     lines += [
         f"sam-bench sweep {quoted}       # the runs; finished ones are kept",

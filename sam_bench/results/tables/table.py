@@ -8,7 +8,7 @@ from typing import Any
 
 from sam_bench.api import Record
 from sam_bench.errors import UsageError, did_you_mean
-from sam_bench.results import measured
+from sam_bench.results import measured, tuning
 from sam_bench.results.arms import COSTS, Arm, Block, blocks
 from sam_bench.results.fairness import disturbed, mixed_arithmetic, mixed_code
 from sam_bench.results.stats import (
@@ -21,6 +21,7 @@ from sam_bench.results.stats import (
     ranks,
 )
 from sam_bench.results.tables.render import RENDERERS, Cell, Section
+from sam_bench.results.tuned import origins, tunings
 from sam_bench.results.verify import unfair
 from sam_bench.store.measurements import Sharpness
 
@@ -29,7 +30,7 @@ PERCENT = {"accuracy"}
 MARKS = {
     "†": "short run (train.max_steps): not a result of the experiment",
     "‡": "data that could not be verified: not a result on the published data set",
-    "§": "not a fair comparison: data, split, budget or schedule differ from erm's (see sam-bench verify)",
+    "§": "not a fair comparison: data, split, budget, schedule or tuning differ from erm's (see sam-bench verify)",
     "¶": "made from another commit than erm's, or from changed code",
     "≠": "computed in another precision than erm's or compiled where erm was not, or mixed (see sam-bench verify)",
     "~": "timings that cannot be compared: other hardware, or other work on the machine (see sam-bench verify)",
@@ -49,11 +50,12 @@ def table(records: Sequence[Record], *, format: str = "terminal") -> str:
 
 
 def sections(found: Sequence[Block]) -> list[Section]:
-    """The parts of the printed table: an overview where there are several blocks, then each block, then sharpness."""
+    """The printed table's parts: an overview where there are several blocks, each block, its sharpness, its tuning."""
     testable = [arm for block in found for arm in block.arms if arm.versus and not arm.versus.too_few]
     overview = [_overview(found, len(testable))] if len(found) > 1 else []
     chosen = measured.measured(found)
     added = [section for block in found if (section := measured.section(block, chosen))]
+    added += [tuning.section(arms) for block in found if (arms := tunings(block))]
     return [*overview, *(_section(block, len(testable)) for block in found), *added]
 
 
@@ -115,7 +117,7 @@ def _section(block: Block, family: int) -> Section:
         rows.append(row + ([Cell(notes.cite(arm, scale, digits))] if cited else []))
     header = ["optimizer", f"{name} (n)", "difference to erm [95 %]", "p (Holm)", "speed / erm"]
     header += ["grad_evals / step", "sam_fraction", "train_seconds", "peak MiB", *(["published"] if cited else [])]
-    lines = [f"{name}: mean ± sample standard deviation (n seeds), {better} is better."]
+    lines = [f"{name}: mean ± sample standard deviation (n seeds), {better} is better.", origins(block.arms)]
     lines += [] if cited else ["Published values for this data set, model and method: not available."]
     found = [minimum_detectable_difference(arm.versus.std, arm.versus.n) for arm in block.arms if arm.versus]
     if any(math.isfinite(value) for value in found):
@@ -266,6 +268,8 @@ def _raw(block: Block, arm: Arm, contents: Sequence[Sharpness]) -> dict[str, Any
     row |= {name: arm.cost(name) for name in COSTS}
     row |= {"mixed_code": mixed_code(arm), "mixed_arithmetic": mixed_arithmetic(arm)}
     row["unfair"] = "; ".join(f"{check}: {message}" for check, message in unfair(arm))
+    tuned = arm.tuned or {"study": "", "trials": 0, "hash": ""}
+    row |= {f"tuning_{name}": tuned[name] for name in ("study", "trials", "hash")}
     row |= {"short": arm.short, "verified": not arm.unverified, "seeds": " ".join(str(s) for s, _ in arm.scores)}
     row |= {"published": first.value if first else "", "published_spread": first.spread if first else ""}
     row["published_source"] = first.source if first else ""

@@ -5,7 +5,7 @@ import os
 import shutil
 
 import pytest
-from support.fabricated import failed, grid, make_record, write, write_added
+from support.fabricated import failed, grid, make_record, tune, write, write_added
 
 from sam_bench.results.report.page import report
 from sam_bench.store import added, index
@@ -204,6 +204,29 @@ def test_sharpness_is_drawn_where_it_was_measured(visit):
     assert page.inner_text("#sharpness .point").startswith("looksam, seed 6: Hessian trace")
     assert "Point at a mark" in page.inner_text("#chart-point")
     assert "training loss" in page.get_attribute("#sharpness-planes svg", "aria-label")
+
+
+def test_tuning_is_drawn_where_there_is_a_study(browser, visit, tmp_path, monkeypatch):
+    assert not visit().locator("#tuning").is_visible()
+    monkeypatch.setenv("SAM_BENCH_RESULTS", str(tmp_path))
+    records = tune(tmp_path, grid(("erm", "sam", "vsam"), seeds=range(2)))
+    for record in records:
+        write(tmp_path, record)
+    loaded = index.load(tmp_path, [record["run_id"] for record in records])
+    page = browser.new_page()
+    said = []
+    page.on("console", lambda message: said.append(message.text))
+    page.on("pageerror", lambda error: said.append(str(error)))
+    page.goto(report({"tuned": loaded}, tmp_path / "report.html").as_uri())
+    page.wait_for_selector("html[data-ready]")
+    assert page.locator("#tuning-curves .mark").count() == 3
+    assert page.locator("#tuning-points .mark").count() == 2 * 4  # erm has no rho
+    page.select_option("#tuning-option", "base.lr")
+    assert page.locator("#tuning-points .mark").count() == 3 * 4
+    page.select_option("#tuning-clock", "grad_evals")
+    assert "gradient evaluations" in page.get_attribute("#tuning-curves svg", "aria-label")
+    assert said == []
+    page.close()
 
 
 def test_marks_say_their_numbers_when_reached_by_keyboard(visit):

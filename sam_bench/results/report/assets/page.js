@@ -64,6 +64,7 @@ startResultTables();
 unpack().then(data => {
   startCharts(data.blocks);
   startSharpness(data.blocks);
+  startTuning(data.blocks);
   startRuns(data);
   document.documentElement.dataset.ready = "yes";
 });

@@ -1,0 +1,95 @@
+"""The same methods under three budgets, side by side: equal epochs, equal gradient evaluations, equal seconds."""
+
+import statistics
+from collections.abc import Mapping, Sequence
+
+from sam_bench.results.arms import Arm, Block, blocks
+from sam_bench.results.tables.render import Cell, Section
+from sam_bench.results.tables.table import difference_cell, number, score_cell, unit
+from sam_bench.results.tuned import origins
+
+BUDGETS = {"epochs": "equal epochs", "grad_evals": "equal gradient evaluations", "seconds": "equal seconds"}
+REFERENCE = "sam"  # whose equal-epochs runs say how many seconds everybody gets
+DIGITS = 3  # significant ones of these seconds
+
+
+def budget_of(record: Mapping) -> str:
+    """`epochs`, `grad_evals` or `seconds`."""
+    return str(record["config"]["train"]["budget"])
+
+
+def place_of(labels: Mapping) -> tuple:
+    """(dataset, model, base)."""
+    return tuple(labels[key] for key in ("dataset", "model", "base"))
+
+
+def calibrated(records: Sequence[Mapping]) -> dict[tuple, float]:
+    """Training seconds for each (dataset, model, base): the median of SAM's runs under equal epochs.
+
+    Without SAM, of the runs of the slowest method. The records never change, so neither does the answer.
+    """
+    found: dict[tuple, float] = {}
+    for block in blocks([r for r in records if budget_of(r) == "epochs" and r["status"] == "finished"]):
+        seconds = {arm: statistics.median(run["train_seconds"] for run in arm.runs) for arm in block.arms if arm.runs}
+        own = [arm for arm in seconds if arm.labels["optimizer"] == REFERENCE]
+        if seconds:
+            slowest = own[0] if own else max(seconds, key=lambda arm: seconds[arm])
+            found[block.dataset, block.model, block.base] = float(f"{seconds[slowest]:.{DIGITS}g}")
+    return found
+
+
+def sections(records: Sequence[Mapping]) -> list[Section]:
+    """One table per data set, model and base: metric and difference to erm under each budget that has records."""
+    parts = {budget: blocks([r for r in records if budget_of(r) == budget]) for budget in BUDGETS}
+    keys = dict.fromkeys((block.dataset, block.model, block.base) for found in parts.values() for block in found)
+    return [_section({budget: _block(found, key) for budget, found in parts.items()}) for key in keys]
+
+
+def _block(found: Sequence[Block], key: tuple) -> Block | None:
+    return next((block for block in found if (block.dataset, block.model, block.base) == key), None)
+
+
+def _section(parts: Mapping[str, Block | None]) -> Section:
+    known = {budget: block for budget, block in parts.items() if block is not None}
+    first = next(iter(known.values()))
+    scale, digits, name = unit(first)
+    header = ["optimizer", *(text for budget in known for text in _header(budget, name))]
+    rows = []
+    for wanted in dict.fromkeys(arm.name for block in known.values() for arm in block.arms):
+        row = [Cell(wanted)]
+        for budget, block in known.items():
+            arm = next((arm for arm in block.arms if arm.name == wanted), None)
+            row += _cells(arm, budget, scale, digits)
+        rows.append(row)
+    better = "higher" if first.metric["higher_is_better"] else "lower"
+    notes = [f"{name}: mean ± sample standard deviation (n seeds), {better} is better.", origins(first.arms)]
+    notes += [_explain(budget, block) for budget, block in known.items()]
+    return Section(f"three budgets: {first.title}", header, rows, notes)
+
+
+def _header(budget: str, name: str) -> list[str]:
+    spent = {"epochs": "epochs", "grad_evals": "grad_evals", "seconds": "train_seconds"}[budget]
+    return [f"{BUDGETS[budget]}: {name} (n)", "difference to erm [95 %]", f"{spent} spent"]
+
+
+def _cells(arm: Arm | None, budget: str, scale: float, digits: int) -> list[Cell]:
+    if arm is None or not arm.runs:
+        return [Cell("-"), Cell("-"), Cell("-")]
+    spent = arm.cost({"epochs": "epochs", "grad_evals": "grad_evals", "seconds": "train_seconds"}[budget])
+    return [score_cell(arm, scale, digits), difference_cell(arm.versus, scale, digits),
+            Cell(number(spent, 1 if budget == "seconds" else 0), value=spent)]  # fmt: skip
+
+
+def _explain(budget: str, block: Block) -> str:
+    train = next(arm for arm in block.arms if arm.runs or arm.failed).options
+    if budget == "epochs":
+        return f"equal epochs: {train['train.epochs']} for every method, as in the papers."
+    if budget == "grad_evals":
+        return (
+            f"equal gradient evaluations: what SAM spends in {train['train.epochs']} epochs; a method of one "
+            "evaluation a step trains twice as long, and its learning-rate schedule stretches with it."
+        )
+    return (
+        f"equal seconds: {train['train.seconds']:g} of training, the median of SAM's runs under equal epochs; they "
+        "depend on the machine and on what else ran there."
+    )

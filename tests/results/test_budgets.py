@@ -1,0 +1,83 @@
+"""Three budgets beside each other, and the cost of a target."""
+
+import copy
+import math
+import statistics
+
+import pytest
+from support.fabricated import grid, write
+
+from sam_bench.results import budgets, target
+from sam_bench.results.arms import blocks
+from sam_bench.results.tables.render import terminal
+from sam_bench.store import index
+from sam_bench.store.identity import run_id
+
+
+def under(record, budget, seconds=None):
+    record = copy.deepcopy(record)
+    record["config"]["train"] |= {"budget": budget, "seconds": seconds}
+    record["run_id"] = run_id(record["labels"], record["config"])
+    return record
+
+
+def stored(results_dir, records):
+    for record in records:
+        write(results_dir, record)
+    return index.load(results_dir, [record["run_id"] for record in records])
+
+
+def test_the_budgets_stand_beside_each_other():
+    plain = grid(("erm", "sam", "vsam"), seeds=range(6), datasets=("bbbp", "esol"))
+    records = [under(r, "epochs") for r in plain] + [under(r, "grad_evals") for r in plain]
+    records += [under(r, "seconds", 8.0) for r in plain]
+    sections = budgets.sections(records)
+    assert [section.title for section in sections] == [
+        "three budgets: bbbp / grover / adam",
+        "three budgets: esol / grover / adam",
+    ]
+    header = sections[0].header
+    assert len(header) == 1 + 3 * 3
+    assert [text.partition(":")[0] for text in header[1::3]] == list(budgets.BUDGETS.values())
+    assert all(len(row) == len(header) for row in sections[0].rows)
+    assert [row[0].text for row in sections[0].rows] == ["erm", "sam", "vsam"]
+    spent = {row[0].text: row[6].value for row in sections[0].rows}
+    assert spent["sam"] == 2 * spent["erm"]
+    assert "equal seconds: 8 of training" in terminal(sections)
+    assert len(budgets.sections(records[: len(plain)])[0].header) == 4  # what has no records has no column
+
+
+def test_the_seconds_are_those_of_sam_else_of_the_slowest_and_never_change():
+    records = [under(record, "epochs") for record in grid(("erm", "sam", "vsam"), seeds=range(3))]
+    sam = statistics.median(r["train_seconds"] for r in records if r["labels"]["optimizer"] == "sam")
+    vsam = statistics.median(r["train_seconds"] for r in records if r["labels"]["optimizer"] == "vsam")
+    place = ("bbbp", "grover", "adam")
+    assert budgets.calibrated(records) == {place: pytest.approx(sam, rel=0.01)}
+    assert budgets.calibrated(records[:3] + records[6:]) == {place: pytest.approx(vsam, rel=0.01)}
+    timed = [under(record, "seconds", 1.0) for record in records]
+    assert budgets.calibrated(records + timed) == budgets.calibrated(records)
+    assert budgets.calibrated(timed) == {}
+
+
+def test_the_target_is_the_median_of_the_base(results_dir):
+    records = stored(results_dir, grid(("erm", "sam"), seeds=range(5), epochs=10))
+    (block,) = blocks(records)
+    bests = [record["metrics"]["valid/roc_auc"] for record in records[:5]]
+    assert target.target_of(block) == statistics.median(bests)
+    (section,) = target.sections([block])
+    assert section.rows[0][1].text == "3 of 5"  # the median itself and what lies above
+    reached = [r for r in records[:5] if r["metrics"]["valid/roc_auc"] >= statistics.median(bests)]
+    costs = [target.cost(record, statistics.median(bests), "grad_evals") for record in reached]
+    assert section.rows[0][2].value == statistics.median(costs)
+    assert all(
+        math.isfinite(cost) and cost <= record["grad_evals"] for cost, record in zip(costs, reached, strict=True)
+    )
+
+
+def test_a_target_that_nobody_reaches_and_one_without_a_base(results_dir):
+    records = stored(results_dir, grid(("erm", "sam"), seeds=range(2)))
+    (section,) = target.sections(blocks(records), 2.0)
+    assert [row[1].text for row in section.rows] == ["0 of 2", "0 of 2"]
+    assert {row[2].text for row in section.rows} == {"never"}
+    assert "given" in section.notes[0]
+    assert target.sections(blocks(records[2:])) == []
