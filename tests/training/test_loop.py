@@ -8,6 +8,7 @@ import torch
 
 from sam_bench.config.compose import compose_specs
 from sam_bench.errors import UsageError
+from sam_bench.training import seeding
 from sam_bench.training.life import execute, pick_device
 from sam_bench.training.loop import NonFiniteLoss
 from sam_bench.training.options import steps_per_epoch
@@ -133,6 +134,28 @@ def test_a_nan_loss_fails_with_its_step_and_leaves_a_record(tmp_path):
     assert record["error"]["type"] == "NonFiniteLoss"
     assert record["error"]["step"] >= 1
     assert not (tmp_path / "runs" / cell.run_id).exists()
+
+
+@pytest.mark.parametrize(
+    "words", [("optimizer=graphsam",), ("dataset=nci_tpsa", "model=grover_small", "optimizer=sam")]
+)
+def test_new_memory_that_is_not_filled_leaves_the_same_weights(words, tmp_path, monkeypatch):
+    """torch's deterministic mode can fill every new tensor with NaN: a weight that read one would be NaN."""
+    words = [*words, "train.max_steps=4", "train.batch_size=64"]
+    plain = run(tmp_path / "plain", *words)[2]
+    assert not torch.utils.deterministic.fill_uninitialized_memory
+    seed_everything = seeding.seed_everything
+
+    def seed_and_fill(seed, *, deterministic):
+        seed_everything(seed, deterministic=deterministic)
+        torch.utils.deterministic.fill_uninitialized_memory = deterministic
+
+    monkeypatch.setattr(seeding, "seed_everything", seed_and_fill)
+    filled = run(tmp_path / "filled", *words)[2]
+    assert torch.utils.deterministic.fill_uninitialized_memory
+    torch.utils.deterministic.fill_uninitialized_memory = False
+    one, two = (torch.load(folder / "best.pt", weights_only=True) for folder in (plain, filled))
+    assert all(torch.equal(one[name], two[name]) for name in one)
 
 
 def test_runs_that_differ_in_what_matters_have_other_names():

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +18,8 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "selu": functional.selu,
     "elu": functional.elu,
 }
+
+JOINED_ROWS = 32  # of one product in attention, at most
 
 
 class Activation(nn.Module):
@@ -88,26 +89,22 @@ def pass_messages(
     return torch.stack([done[place[i]] for i in range(networks)])
 
 
-class _Softmax(torch.autograd.Function):
-    """Softmax of scale * scores over a handful of entries: there the library's kernel spends its time on set-up."""
+def attend(query: Tensor, key: Tensor, value: Tensor, heads: int, drop: Callable[[Tensor], Tensor]) -> Tensor:
+    """Attention over the messages of a row, 3 x (N, heads * d) -> (N, heads * d), columns (head, slice, width).
 
-    @staticmethod
-    def forward(ctx: Any, scores: Tensor, scale: float) -> Tensor:
-        columns = scores.unbind(-1)
-        highest = columns[0]
-        for column in columns[1:]:
-            highest = torch.maximum(highest, column)
-        p = (scores - highest[..., None]).mul_(scale).exp_()
-        p /= sum(p.unbind(-1))[..., None]
-        ctx.save_for_backward(p)
-        ctx.scale = scale
-        return p
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
-        (p,) = ctx.saved_tensors
-        along = p * grad
-        return along.sub_(p * sum(along.unbind(-1))[..., None]).mul_(ctx.scale), None
+    A message has as many slices as there are heads, and a slice attends to the same slice of all heads. Products of
+    `heads` rows would spend their time on set-up, so those of several slices are one: what a slice would see of the
+    others has the weight zero.
+    """
+    rows, width = len(query), query.shape[1] // heads**2
+    joined = max(n for n in range(1, heads + 1) if heads % n == 0 and (n == 1 or heads * n <= JOINED_ROWS))
+    apart = torch.arange(heads * joined, device=query.device) % joined
+    apart = torch.where(apart[:, None] == apart, query.new_zeros(()), -torch.inf).expand(rows * heads // joined, -1, -1)
+    split = (rows, heads, heads // joined, joined, width)
+    q, k, v = (x.view(split).transpose(1, 2).reshape(-1, heads * joined, width) for x in (query, key, value))
+    scores = torch.baddbmm(apart, q, k.transpose(1, 2), alpha=1 / math.sqrt(width))
+    attended = torch.bmm(drop(scores.softmax(-1)), v)
+    return attended.view(rows, heads // joined, heads, joined, width).transpose(1, 2).reshape(query.shape)
 
 
 class Block(nn.Module):
@@ -125,29 +122,26 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor, bags: tuple) -> Tensor:
         """x (N, hidden) -> (N, hidden)."""
-        rows, hidden = x.shape
-        heads, width = self.heads, hidden // self.heads
-        projected = self._projected(x, bags)
-        with torch.autocast(x.device.type, enabled=False):  # thousands of 4 x 4 products gain nothing from bf16
-            # One small attention per row and slice of `width` columns; its sequence are the heads' messages.
-            query, key, value = (at_least_single(part).view(heads, -1, width).transpose(0, 1) for part in projected)
-            p = _Softmax.apply(torch.bmm(query, key.transpose(1, 2)), 1 / math.sqrt(width))
-            attended = torch.bmm(self._drop(p), value)
-            # No function stands between the two output layers, so they are one: columns ordered (slice, head, width).
-            both = (self.out.view(hidden, heads, hidden) @ self.mix).view(hidden, heads, heads, width).transpose(1, 2)
-        y = functional.linear(attended.view(rows, heads * hidden), both.reshape(hidden, heads * hidden))
-        return self._drop(self.norm(y))
+        hidden, heads = x.shape[1], self.heads
+        hops = random_hops(self.depth, 3 * heads) if self.training else [self.depth - 1] * 3 * heads
+        weight, bias = (torch.stack([getattr(layer, name) for layer in self.project]) for name in ("weight", "bias"))
+        plain = self.hop_activation.kind == "relu" and not (self.training and self.dropout > 0)
+        if plain and x.device.type == "cpu":
+            projected = project_in_cache(x, list(self.hop), weight, bias, bags, hops)
+        else:
+            projected = self._at_once(x, weight, bias, bags, hops)
+        with torch.autocast(x.device.type, enabled=False):  # thousands of small products gain nothing from bf16
+            attended = attend(*(at_least_single(part) for part in projected), heads, self._drop)
+            # No function stands between the two output layers, so they are one.
+            both = (self.out.view(hidden, heads, hidden) @ self.mix).flatten(1)
+        return self._drop(self.norm(functional.linear(attended, both)))
 
     def _drop(self, x: Tensor) -> Tensor:
         return functional.dropout(x, self.dropout, self.training)
 
-    def _projected(self, x: Tensor, bags: tuple) -> Sequence[Tensor]:
-        """3 x (heads, N, hidden): the networks' messages through the linear layers of queries, keys and values."""
-        hops = random_hops(self.depth, 3 * self.heads) if self.training else [self.depth - 1] * 3 * self.heads
+    def _at_once(self, x: Tensor, weight: Tensor, bias: Tensor, bags: tuple, hops: list[int]) -> Sequence[Tensor]:
+        """project_in_cache in few operations, as suits a GPU, and for any activation."""
         weights = torch.stack(list(self.hop))
-        weight, bias = (torch.stack([getattr(layer, name) for layer in self.project]) for name in ("weight", "bias"))
-        plain = self.hop_activation.kind == "relu" and not (self.training and self.dropout > 0)
-        if plain and x.device.type == "cpu":
-            return project_in_cache(x, weights, weight, bias, bags, hops)
         messages = pass_messages(x, weights, bags, hops, lambda m, rows: self._drop(self.hop_activation(m, rows)))
-        return torch.baddbmm(bias[:, None], messages.view(3, -1, x.shape[1]), weight.transpose(1, 2)).unbind(0)
+        projected = torch.baddbmm(bias[:, None], messages.view(3, -1, x.shape[1]), weight.transpose(1, 2))
+        return projected.view(3, self.heads, *x.shape).transpose(1, 2).flatten(2).unbind(0)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from support.grover_reference import Reference
+from torch.nn.functional import scaled_dot_product_attention
 
 from sam_bench.datasets.molecules.batch import MoleculeBatch
 from sam_bench.datasets.molecules.featurize import featurize
@@ -13,7 +14,7 @@ from sam_bench.datasets.molecules.packed import PackedMolecules
 from sam_bench.errors import UsageError
 from sam_bench.models.molecules import grover_block
 from sam_bench.models.molecules.grover import Grover
-from sam_bench.models.molecules.grover_block import pass_messages, random_hops
+from sam_bench.models.molecules.grover_block import attend, pass_messages, random_hops
 from sam_bench.models.molecules.grover_cache import project_in_cache
 
 SMILES = ["CCO", "C", "c1ccccc1C(=O)O", "[Na+].[Cl-]", "CC(C)(C)C", "C1CC1", "CC(=O)Oc1ccccc1C(=O)O"]
@@ -164,6 +165,11 @@ def test_order_and_company_of_molecules_change_nothing(packed, readout):
     assert torch.allclose(alone, together, atol=1e-5)
 
 
+def side_by_side(parts):
+    """3 x (N, k/3 * 8) -> (k, N, 8)."""
+    return torch.cat([part.unflatten(1, (-1, 8)).transpose(0, 1) for part in parts])
+
+
 def test_both_ways_of_passing_messages_agree_with_their_gradients(packed):
     batch = every(packed)
     for bags, rows in ((batch.atom_bags, batch.num_nodes), (batch.line_bags, batch.num_edges)):
@@ -172,7 +178,7 @@ def test_both_ways_of_passing_messages_agree_with_their_gradients(packed):
         given = [torch.randn(shape, dtype=torch.float64, requires_grad=True) for shape in shapes]
         x, weights, weight, bias = given
         hops = [0, 2, 1, 0, 3, 1]
-        fast = torch.cat(project_in_cache(x, weights, weight, bias, bags, hops))
+        fast = side_by_side(project_in_cache(x, weights.unbind(0), weight, bias, bags, hops))
         messages = pass_messages(x, weights, bags, hops, lambda m, _: torch.relu(m)).view(3, -1, 8)
         wide = torch.baddbmm(bias[:, None], messages, weight.transpose(1, 2)).view_as(fast)
         assert torch.allclose(fast, wide)
@@ -183,6 +189,19 @@ def test_both_ways_of_passing_messages_agree_with_their_gradients(packed):
             assert torch.allclose(one, two)
 
 
+@pytest.mark.parametrize(("heads", "rows", "width"), [(3, 5, 4), (1, 2, 3), (8, 2, 1)])
+def test_attention_is_the_library_s_for_each_slice(heads, rows, width):
+    torch.manual_seed(0)
+    parts = [torch.randn(rows, heads, heads, width, dtype=torch.float64, requires_grad=True) for _ in range(3)]
+    found = attend(*(part.flatten(1) for part in parts), heads, lambda p: p).view_as(parts[0])
+    for row in range(rows):
+        for place in range(heads):
+            query, key, value = (part[row, :, place] for part in parts)
+            expected = scaled_dot_product_attention(query[None], key[None], value[None])[0]
+            assert torch.allclose(found[row, :, place], expected, rtol=1e-12, atol=1e-12)
+    assert torch.autograd.gradcheck(lambda *p: attend(*(t.flatten(1) for t in p), heads, lambda p: p), parts)
+
+
 def test_both_ways_of_passing_messages_agree_when_differentiated_twice(packed):
     batch = every(packed)
     torch.manual_seed(0)
@@ -191,7 +210,7 @@ def test_both_ways_of_passing_messages_agree_when_differentiated_twice(packed):
         given = [(torch.randn(shape) / 3).to(dtype).requires_grad_() for shape in shapes]
         x, weights, weight, bias = given
         hops, bags = [0, 2, 1, 0, 3, 1], batch.line_bags
-        fast = torch.cat(project_in_cache(x, weights, weight, bias, bags, hops))
+        fast = side_by_side(project_in_cache(x, weights.unbind(0), weight, bias, bags, hops))
         messages = pass_messages(x, weights, bags, hops, lambda m, _: torch.relu(m)).view(3, -1, 8)
         wide = torch.baddbmm(bias[:, None], messages, weight.transpose(1, 2)).view_as(fast)
         v = [torch.randn_like(t) for t in given]

@@ -58,11 +58,12 @@ def test_messages_and_their_gradients_stay_near_float64(batch):
     torch.manual_seed(0)
     shapes = [(rows, 32), (6, 32, 32), (3, 32, 32), (3, 32)]
     exact = [torch.randn(shape, dtype=torch.float64) / 4 for shape in shapes]
-    flow, found = torch.randn(6, rows, 32), []
+    flow, found = torch.randn(rows, 6 * 32), []
     for dtype, bf16 in ((torch.float64, False), (torch.float32, True)):
         given = [t.to(dtype).requires_grad_() for t in exact]
         with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
-            out = torch.cat(project_in_cache(*given, bags, [0, 2, 1, 0, 3, 1]))
+            x, weights, *projection = given
+            out = torch.cat(project_in_cache(x, weights.unbind(0), *projection, bags, [0, 2, 1, 0, 3, 1]), 1)
         assert out.dtype == dtype
         found.append([out, *torch.autograd.grad(out, given, flow.to(dtype))])
     for i, (one, two) in enumerate(zip(*found, strict=True)):
