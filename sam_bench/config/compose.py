@@ -230,7 +230,7 @@ def plan(experiment: str, overrides: Sequence[str] = ()) -> list[RunSpec]:
     return list(unique.values())
 
 
-def _tuned(compose: Callable, cells: Sequence[RunSpec], study: str | None) -> Iterator[RunSpec]:
+def _tuned(compose: Callable[[Sequence[str]], Any], cells: Sequence[RunSpec], study: str | None) -> Iterator[RunSpec]:
     """The same cells with the values that a tuning study found for each; raises UsageError where they contradict it."""
     composed: dict[tuple[str, ...], _Composed] = {}
     for cell in cells:
