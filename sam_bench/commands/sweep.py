@@ -96,10 +96,11 @@ def check(arguments: argparse.Namespace) -> None:
 
 def _engine(arguments: argparse.Namespace, pending: Sequence, results: Path) -> tuple[int, Callable]:
     """How many cells will run at once, and what makes the engine that runs them."""
-    from sam_bench.config.build import build_engine
+    from sam_bench.config.build import build_engine, trust_current_folder
     from sam_bench.config.compose import launcher_config
     from sam_bench.sweeps.engines import local
 
+    trust_current_folder()
     own = launcher_overrides(arguments)
     if arguments.launcher != "local":
         launcher = launcher_config(arguments.launcher, own)
