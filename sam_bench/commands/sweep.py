@@ -109,7 +109,7 @@ def _engine(arguments: argparse.Namespace, pending: Sequence, results: Path) -> 
     if own:
         raise UsageError(f"{own[0]} needs a launcher: --launcher slurm or --launcher ray.")
     slots = local.slots(pending, arguments.jobs, arguments.per_gpu)
-    return len(slots), partial(local.LocalEngine, results, slots)
+    return len(slots), partial(local.LocalEngine, results, slots, local.imports(pending))
 
 
 def _conclude(arguments, cells, tally, results, console) -> int:

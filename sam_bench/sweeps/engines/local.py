@@ -6,11 +6,12 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from multiprocessing import forkserver, resource_tracker
 from pathlib import Path
 from typing import Any
 
+import sam_bench
 from sam_bench.api import Outcome, RunSpec
 from sam_bench.errors import UsageError
 from sam_bench.training import threads
@@ -48,6 +49,21 @@ def slots(cells: Sequence[RunSpec], jobs: int | None, per_gpu: int) -> list[str 
     names: list[str | None] = [gpu for _ in range(per_gpu) for gpu in gpus()] if on_gpu else []
     at_once = jobs or max(1, cores() // max((threads.of_config(cell.config) for cell in cells), default=1))
     return (names or [None] * at_once)[:jobs][: max(1, len(cells))]
+
+
+def imports(cells: Iterable[RunSpec]) -> list[str]:
+    """The modules of this package that a run of these cells imports: their `_target_`s, found by the file's name."""
+    package = Path(sam_bench.__file__).parent
+    named = {tuple(target.split(".")[1:3]) for cell in cells for target in _targets(cell.config)}
+    files = {path for room, name in named for path in (package / room).rglob(f"{name.lower()}.py")}
+    return sorted(".".join(("sam_bench", *path.relative_to(package).with_suffix("").parts)) for path in files)
+
+
+def _targets(node: object) -> Iterator[str]:
+    for key, value in node.items() if isinstance(node, Mapping) else ():
+        if key == "_target_" and str(value).startswith("sam_bench."):
+            yield str(value)
+        yield from _targets(value)
 
 
 class LocalJob:
@@ -89,14 +105,17 @@ class LocalJob:
 
 
 class LocalEngine:
-    """Runs cells in the given `slots` (see `slots`), each in a process whose threads are set before torch is there."""
+    """Runs cells in the given `slots` (see `slots`), each in a process forked from one that has imported their code.
 
-    def __init__(self, results: Path, slots: Sequence[str | None]):
+    `preload` are the modules that this fork server imports besides torch (see `imports`).
+    """
+
+    def __init__(self, results: Path, slots: Sequence[str | None], preload: Sequence[str] = ()):
         self.results, self.slots, self.capacity = results, slots, len(slots)
         self._jobs: list[LocalJob] = []
         threads.before_torch(threads.SEVERAL)
         self._fork = multiprocessing.get_context("forkserver")
-        self._fork.set_forkserver_preload(["sam_bench.sweeps.worker"])
+        self._fork.set_forkserver_preload(["sam_bench.sweeps.worker", *preload])
 
     def start(self, cells: Sequence[RunSpec]) -> Iterator[LocalJob]:
         """Set cells to work in slots that are free."""
