@@ -101,8 +101,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; 0 if all went well, 1 if a run failed, 2 for a wrong request, 130 after Ctrl-C."""
     argv = list(sys.argv[1:] if argv is None else argv)
     arguments = _parse(argv)
-    if os.getcwd() not in sys.path:
-        sys.path.append(os.getcwd())  # a user's own classes, named by `_target_`, also with the installed command
+    # The Pythons that we start - a fork server, workers that featurise - have the current folder on their path only
+    # where this process puts it there.
+    os.environ["PYTHONSAFEPATH"] = "1"
     try:
         return arguments.run(arguments)
     except UsageError as error:
@@ -127,7 +128,3 @@ def _show(error: Exception, message: str, arguments: argparse.Namespace) -> None
 
         traceback.print_exception(error)
     print(message, file=sys.stderr)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

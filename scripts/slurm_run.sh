@@ -8,6 +8,5 @@
 #SBATCH --requeue
 set -euo pipefail
 cd "${SLURM_SUBMIT_DIR:-.}"
-export OMP_NUM_THREADS=${SLURM_CPUS_PER_TASK:-2}
 if [[ -n ${SLURM_ARRAY_TASK_ID:-} ]]; then set -- "$@" "seed=$SLURM_ARRAY_TASK_ID"; fi
 PATH=$PWD/.venv/bin:$PATH exec sam-bench "$@"

@@ -9,7 +9,7 @@ from typing import NoReturn
 from sam_bench.commands.words import need_bench
 from sam_bench.errors import UsageError
 from sam_bench.store import places
-from sam_bench.training import torchrun
+from sam_bench.training import threads, torchrun
 
 
 def register(commands: argparse._SubParsersAction) -> None:
@@ -73,12 +73,15 @@ def _run(arguments: argparse.Namespace) -> int:
 
 
 def _run_cell(cell) -> int:
+    threads.before_torch()
+    from sam_bench.config.build import trust_current_folder
     from sam_bench.store.folder import RunDirectory
     from sam_bench.sweeps.worker import stop_signal
     from sam_bench.training import processes
     from sam_bench.training.life import Stopped, execute
     from sam_bench.training.loop import NonFiniteLoss
 
+    trust_current_folder()
     results = places.results_dir()
     directory = RunDirectory(results, cell.run_id)
     if directory.finished:

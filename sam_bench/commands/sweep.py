@@ -89,10 +89,11 @@ def check(arguments: argparse.Namespace) -> None:
 
 def engine(arguments: argparse.Namespace, pending: Sequence, results: Path) -> tuple[int, Callable]:
     """How many cells will run at once, and what makes the engine that runs them."""
-    from sam_bench.config.build import build_engine
+    from sam_bench.config.build import build_engine, trust_current_folder
     from sam_bench.config.compose import launcher_config
     from sam_bench.sweeps.engines import local
 
+    trust_current_folder()
     own = launcher_overrides(arguments)
     if arguments.launcher != "local":
         launcher = launcher_config(arguments.launcher, own)
@@ -101,7 +102,7 @@ def engine(arguments: argparse.Namespace, pending: Sequence, results: Path) -> t
     if own:
         raise UsageError(f"{own[0]} needs a launcher: --launcher slurm or --launcher ray.")
     slots = local.slots(pending, arguments.jobs, arguments.per_gpu)
-    return len(slots), partial(local.LocalEngine, results, slots)
+    return len(slots), partial(local.LocalEngine, results, slots, local.imports(pending))
 
 
 def _conclude(arguments, cells, tally, results, console) -> int:

@@ -1,6 +1,9 @@
 """From a resolved configuration to objects: data set, model, optimizer, schedule, logger, engine."""
 
-from collections.abc import Callable, Mapping
+import importlib.machinery
+import importlib.util
+import sys
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,16 +14,52 @@ from sam_bench.errors import UsageError
 
 # Of a model, not for its constructor: `accepts` is checked first, `features` is what the data set reads by default.
 CHECKED_ONLY = ("accepts", "features")
+_own_code: list[Path] = []  # the folder that `trust_current_folder` was called in; empty in commands that only read
+
+
+def trust_current_folder() -> None:
+    """From now on a `_target_` may name a module of the current folder, as `run`, `sweep` and `check` promise.
+
+    The folder gets onto the path when a `_target_` is found there and nowhere else, behind everything installed.
+    """
+    _own_code[:] = [Path.cwd()]
+
+
+def _find_own_code(config: Mapping[str, Any]) -> None:
+    for target in _targets(config):
+        package = target.partition(".")[0]
+        for folder in _own_code if importlib.util.find_spec(package) is None else ():
+            if importlib.machinery.PathFinder.find_spec(package, [str(folder)]):
+                sys.path.append(str(folder))
+
+
+def _targets(node: Any) -> Iterator[str]:
+    """Every `_target_` in a part of the configuration."""
+    if isinstance(node, Mapping):
+        yield from (str(value) for key, value in node.items() if key == "_target_")
+    for value in node.values() if isinstance(node, Mapping) else node if isinstance(node, list | tuple) else ():
+        yield from _targets(value)
+
+
+def _unknown_module(config: Mapping[str, Any], error: BaseException) -> str:
+    """What to do about code of the user's own that a command which only reads does not look for."""
+    missing = isinstance(error, ModuleNotFoundError) or isinstance(error.__cause__, ModuleNotFoundError)
+    if missing and not _own_code and not str(config["_target_"]).startswith("sam_bench."):
+        return " Only run, sweep and check import code of the current folder; PYTHONPATH=. lets this command do so too."
+    return ""
 
 
 def _build(part: str, config: Mapping, **arguments: Any) -> Any:
     """Instantiate one part of the configuration; raises UsageError for options that its `_target_` does not take."""
+    _find_own_code(config)
     try:
         return hydra.utils.instantiate(dict(config), _convert_="all", **arguments)
     except InstantiationException as error:
         cause = error.__cause__ or error
         if isinstance(cause, TypeError | ValueError | ImportError | InstantiationException):
-            raise UsageError(f"cannot build the {part} ({config['_target_']}): {cause}") from error
+            raise UsageError(
+                f"cannot build the {part} ({config['_target_']}): {cause}{_unknown_module(config, cause)}"
+            ) from error
         raise cause from None
 
 

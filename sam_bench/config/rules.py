@@ -46,6 +46,7 @@ def _numbers(holds: Callable[[Sequence[float]], bool], wanted: str) -> Rule:
 RULES: dict[str, Rule] = {
     "seed": _integer(0),
     "split_seed": _integer(0),
+    "threads": _integer(1),
     "precision": _one_of("fp32", "bf16", "fp16", "auto"),
     "compile": _one_of(True, False, "auto"),
     "deterministic": _one_of(True, False),
@@ -109,8 +110,8 @@ def _fitting_models(modality: str, folders: Iterable[Path]) -> list[str]:
     )
 
 
-TOP = {"seed", "split_seed", "device", "precision", "compile", "deterministic", "test", "tuned", "dataset", "model",
-       "base", "optimizer", "schedule", "train", "logger"}  # fmt: skip
+TOP = {"seed", "split_seed", "device", "threads", "precision", "compile", "deterministic", "test", "tuned", "dataset",
+       "model", "base", "optimizer", "schedule", "train", "logger"}  # fmt: skip
 
 
 def no_cpp_compiler() -> str:

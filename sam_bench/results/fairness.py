@@ -26,7 +26,7 @@ class Finding:
 
 def doubts(found: Sequence[Block], runs: Sequence[Finished]) -> list[Finding]:
     """All of them about these blocks and their finished runs."""
-    of_runs, of_machines = (_unverified, _short, _skipped, _code), (_arithmetic, _hardware, _timings)
+    of_runs, of_machines = (_unverified, _short, _skipped, _code), (_arithmetic, _threads, _hardware, _timings)
     about_runs = [finding for check in of_runs for finding in check(runs)]
     about_machines = [finding for check in of_machines for finding in check(found)]
     return [*about_runs, *_variants(found), *_few_seeds(found), *about_machines]
@@ -128,6 +128,22 @@ def _arithmetic(found: Sequence[Block]) -> Iterable[Finding]:
                 runs = [*arm.runs, *(arm.base.runs if arm.base else ())]
                 message = f"{block.title}: {arm.name} and its base arm were computed in several ways: "
                 yield Finding("precision", "warn", message + _listed(_kinds(runs, _computed)), names_of(arm.runs))
+
+
+def _threads(found: Sequence[Block]) -> Iterable[Finding]:
+    for block in found:
+        for arm in block.arms:
+            if len(_of_comparison(arm, "threads", _on_threads) - {"a GPU"}) > 1:
+                runs = [*arm.runs, *(arm.base.runs if arm.base else ())]
+                message = f"{block.title}: {arm.name} and its base arm were computed with several numbers of threads, "
+                message += "which give the same seed other bits: "
+                yield Finding("threads", "warn", message + _listed(_kinds(runs, _on_threads)), names_of(arm.runs))
+
+
+def _on_threads(run: Mapping) -> str:
+    """`2 threads`; on a GPU the threads of the processor change nothing."""
+    hardware = run["provenance"].get("hardware", {})
+    return f"{hardware.get('threads')} threads" if hardware.get("device") == "cpu" else "a GPU"
 
 
 def mixed_arithmetic(arm: Arm) -> bool:

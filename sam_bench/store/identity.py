@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 # What may differ between two runs that are the same run: where it ran and how it was watched, not what was computed.
-WHERE = {"paths", "data_dir", "results_dir", "device", "devices", "jobs", "hydra", "launcher"}
+WHERE = {"paths", "data_dir", "results_dir", "device", "devices", "threads", "jobs", "hydra", "launcher"}
 WATCHED = {"logger", "experiment"}
 UNIMPORTANT_WITHIN = {"train": re.compile("checkpoint_.*"), "dataset": re.compile("urls?|licence|unpacked|path")}
 # Keys that came later: at this value a run is the one from before there was the key.

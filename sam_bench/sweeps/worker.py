@@ -15,6 +15,7 @@ from pathlib import Path
 import torch._inductor.config  # noqa: F401
 
 from sam_bench.api import Outcome, RunSpec
+from sam_bench.config.build import trust_current_folder
 from sam_bench.errors import UsageError
 from sam_bench.store.disk import open_log
 from sam_bench.store.folder import LeaseLost
@@ -68,7 +69,8 @@ def _redirect(log: Path) -> None:
 
 
 def outcome_of(cell: RunSpec, results: Path, stop: Callable[[], bool]) -> tuple[Outcome, str]:
-    """Make one cell; how it ended, and a message."""
+    """Make one cell; how it ended, and a message. Code of the current folder may be named by its configuration."""
+    trust_current_folder()
     try:
         execute(cell, results, stop=stop)
     except (Busy, LeaseLost) as error:

@@ -4,7 +4,6 @@ import contextlib
 import datetime
 import io
 import sys
-import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from functools import partial
@@ -21,7 +20,7 @@ from sam_bench.store import places
 from sam_bench.store.disk import atomic_write
 from sam_bench.store.folder import RunDirectory
 from sam_bench.store.record import read_record
-from sam_bench.training import checkpoint, compiled, precision, processes, provenance, seeding
+from sam_bench.training import checkpoint, compiled, failure, precision, processes, provenance, seeding, threads
 from sam_bench.training.loop import Stopped, Trainer
 from sam_bench.training.options import Options, steps_per_epoch
 from sam_bench.training.precision import Arithmetic
@@ -147,6 +146,7 @@ def _train(directory: RunDirectory, head: dict, trainer: Trainer, state: Mapping
         made = head["provenance"]
         extra = {"started": made["started"], "resumed": made["resumed"]}
         extra["arithmetic"] = {"precision": made["precision"], "compiled": made["compiled"]}
+        extra["threads"] = made["hardware"]["threads"]
         checkpoint.save(directory.working, {"run_id": directory.run_id, **extra, "training": training})
 
     def tell(info: dict) -> None:
@@ -182,12 +182,7 @@ def _finish(directory: RunDirectory, head: dict, trainer: Trainer) -> dict:
 
 
 def _fail(directory: RunDirectory, head: dict, trainer: Trainer | None, error: Exception) -> None:
-    described = {
-        "type": type(error).__name__,
-        "message": str(error),
-        "traceback": "".join(traceback.format_exception(error)),
-        "step": getattr(error, "step", trainer.step if trainer else 0),
-    }
+    described = failure.described(error, getattr(error, "step", trainer.step if trainer else 0))
     head["provenance"]["finished"] = _now()
     spent, curve = (_spent(trainer), trainer.curve) if trainer else ({}, ())
     directory.fail(described, {**head, "metrics": {}, **spent}, curve)
@@ -205,6 +200,7 @@ def execute(cell: RunSpec, results: Path, *, report: Callable[[dict], None] = la
         return record
     device = pick_device(cell.config["device"])
     how = precision.choose(cell.config, device)
+    threads.use(threads.of_config(cell.config))
     if record := processes.from_first(lambda: _claim(directory)):
         return record
     with directory.alive() if first else contextlib.nullcontext():
@@ -235,6 +231,7 @@ def _make(cell: RunSpec, directory: RunDirectory, device: torch.device, how: Ari
         state = processes.from_first(lambda: checkpoint.load(directory.working, directory.run_id)) or {}
         how = precision.resumed(state, how, device)
         head["provenance"] |= asdict(how)
+        head["provenance"]["hardware"]["threads"] = threads.resumed(state, cell.config)
         trainer = build_trainer(cell, device, how)
         head |= _built(trainer)
         logger = build_logger(cell.config) if first else NoLogger()

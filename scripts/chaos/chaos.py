@@ -53,10 +53,11 @@ class Storm:
         self.mounted = False
         self.hits: collections.Counter[str] = collections.Counter()
         self.family: list[subprocess.Popen] = []
+        undisturbed = {name: value for name, value in os.environ.items() if not name.startswith(("OMP_", "MKL_"))}
         self.environment = {
-            **os.environ, "SAM_BENCH_CONFIGS": str(folder / "configs"), "SAM_BENCH_STALE_AFTER": "3",
+            **undisturbed, "SAM_BENCH_CONFIGS": str(folder / "configs"), "SAM_BENCH_STALE_AFTER": "3",
             "PYTHONPATH": str(HERE), "CHAOS_WITNESS": str(folder), "CHAOS_LOG": str(folder / "deaths"),
-            "CHAOS_SEED": str(seed), "OMP_NUM_THREADS": "1",
+            "CHAOS_SEED": str(seed),
         }  # fmt: skip
         self.faults = {"CHAOS_FOLDER": str(self.disk), "CHAOS_EVERY": str(every)}
         (folder / "deaths").touch()

@@ -142,6 +142,21 @@ def has_fork_server(process):
         return any("forkserver" in " ".join(child.cmdline()) for child in psutil.Process(process.pid).children())
 
 
+@pytest.mark.slow
+def test_a_killed_fork_server_is_started_again(bench):
+    process = bench.start("sweep", "longer", "optimizer=sam", "seed=0", "--jobs", "1", "--retries", "0")
+    for number in range(3):
+        wait_for(lambda: has_fork_server(process), process)
+        if number:  # the first is killed while it imports torch, the others under a worker
+            wait_for(lambda: list(bench.runs.glob("*.running/checkpoint.pt")), process)
+        (server,) = [c for c in psutil.Process(process.pid).children() if "forkserver" in " ".join(c.cmdline())]
+        server.kill()
+        wait_for(lambda server=server: not server.is_running() or server.status() == psutil.STATUS_ZOMBIE, process)
+    output, _ = process.communicate(timeout=240)
+    assert process.returncode == 0, output
+    assert len(finished(bench)) == 1
+
+
 @pytest.mark.parametrize("started", [False, True])
 def test_a_second_ctrl_c_ends_everything_at_once(bench, started):
     """As a terminal sends it, to all processes; also while the fork server still imports torch."""

@@ -150,6 +150,15 @@ def test_timings_that_cannot_be_are_found_and_marked(results_dir):
     assert "~" not in lines["erm"]
 
 
+def test_other_numbers_of_threads_are_found(results_dir):
+    records = grid(("erm", "sam", "vsam"), seeds=range(6))
+    records[6]["provenance"]["hardware"]["threads"] = 2  # one of sam's
+    (finding,) = [f for f in verify(stored(results_dir, records)) if f.check == "threads"]
+    assert (finding.level, len(finding.runs)) == ("warn", 6)
+    assert "sam and its base arm" in finding.message
+    assert "1 threads x 11, 2 threads x 1" in finding.message
+
+
 def test_another_precision_chosen_by_the_device_is_found_and_marked(results_dir):
     """`precision: auto` is one configuration, and so one arm: what it came to stands in the record."""
     records = [

@@ -1,17 +1,23 @@
 """Cells in processes of this machine: one per GPU or core, forked from a server that has imported torch once."""
 
+import contextlib
 import multiprocessing
 import os
 import signal
 import subprocess
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from multiprocessing import forkserver, resource_tracker
 from pathlib import Path
 from typing import Any
 
+import sam_bench
 from sam_bench.api import Outcome, RunSpec
 from sam_bench.errors import UsageError
+from sam_bench.training import threads
+
+LOST = 255  # the exit status that multiprocessing makes up for a process whose fork server is gone
+WAITS = (0.1, 0.5, 1.0, 2.0, 4.0)  # seconds after each attempt to start a worker
 
 
 def cores() -> int:
@@ -33,7 +39,7 @@ def gpus() -> list[str]:
 
 
 def slots(cells: Sequence[RunSpec], jobs: int | None, per_gpu: int) -> list[str | None]:
-    """For each cell that may run at once its GPU, or None: `per_gpu` on each GPU, else one per core.
+    """For each cell that may run at once its GPU, or None: `per_gpu` on each GPU, else as many as the cores hold.
 
     Raises UsageError for numbers that make no sense.
     """
@@ -41,22 +47,39 @@ def slots(cells: Sequence[RunSpec], jobs: int | None, per_gpu: int) -> list[str 
         raise UsageError("--jobs and --per-gpu must be at least 1.")
     on_gpu = any(cell.config["device"] != "cpu" for cell in cells)
     names: list[str | None] = [gpu for _ in range(per_gpu) for gpu in gpus()] if on_gpu else []
-    return (names or [None] * (jobs or cores()))[:jobs][: max(1, len(cells))]
+    at_once = jobs or max(1, cores() // max((threads.of_config(cell.config) for cell in cells), default=1))
+    return (names or [None] * at_once)[:jobs][: max(1, len(cells))]
+
+
+def imports(cells: Iterable[RunSpec]) -> list[str]:
+    """The modules of this package that a run of these cells imports: their `_target_`s, found by the file's name."""
+    package = Path(sam_bench.__file__).parent
+    named = {tuple(target.split(".")[1:3]) for cell in cells for target in _targets(cell.config)}
+    files = {path for room, name in named for path in (package / room).rglob(f"{name.lower()}.py")}
+    return sorted(".".join(("sam_bench", *path.relative_to(package).with_suffix("").parts)) for path in files)
+
+
+def _targets(node: object) -> Iterator[str]:
+    for key, value in node.items() if isinstance(node, Mapping) else ():
+        if key == "_target_" and str(value).startswith("sam_bench."):
+            yield str(value)
+        yield from _targets(value)
 
 
 class LocalJob:
-    """A worker process."""
+    """A worker process; one whose fork server was killed counts as busy until it has ended, and is then begun again."""
 
     def __init__(self, cell: RunSpec, slot: int, process: Any, messages: Any):
         self.cell, self.slot = cell, slot
         self.started = time.monotonic()
         self.ended = False
-        self._process, self._messages = process, messages
+        self._process, self._messages, self._pid = process, messages, process.pid
 
     def poll(self) -> tuple[Outcome, str] | None:
         """None while it works; then what it says of itself, or `killed`."""
         code = self._process.exitcode
-        if code is None:
+        orphaned = code == LOST
+        if code is None or (orphaned and not self._messages.poll()):  # an orphan stops at its next step, by itself
             return None
         try:
             message = self._messages.recv()
@@ -66,7 +89,7 @@ class LocalJob:
         self.ended = True
         self._messages.close()
         self._process.close()
-        return Outcome.of_exit(code), message
+        return (Outcome.BUSY if orphaned else Outcome.of_exit(code)), message
 
     def stop(self) -> None:
         """Ask it to write a checkpoint and end."""
@@ -74,20 +97,25 @@ class LocalJob:
 
     def kill(self) -> None:
         """End it now."""
-        if not self.ended:
+        if self._process.exitcode == LOST and not self.ended:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self._pid, signal.SIGKILL)
+        elif not self.ended:
             self._process.kill()
 
 
 class LocalEngine:
-    """Runs cells in the given `slots` (see `slots`), each in a process whose threads are set before torch is there."""
+    """Runs cells in the given `slots` (see `slots`), each in a process forked from one that has imported their code.
 
-    def __init__(self, results: Path, slots: Sequence[str | None]):
+    `preload` are the modules that this fork server imports besides torch (see `imports`).
+    """
+
+    def __init__(self, results: Path, slots: Sequence[str | None], preload: Sequence[str] = ()):
         self.results, self.slots, self.capacity = results, slots, len(slots)
         self._jobs: list[LocalJob] = []
-        os.environ.setdefault("OMP_NUM_THREADS", str(max(1, cores() // len(slots))))
-        os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
+        threads.before_torch(threads.SEVERAL)
         self._fork = multiprocessing.get_context("forkserver")
-        self._fork.set_forkserver_preload(["sam_bench.sweeps.worker"])
+        self._fork.set_forkserver_preload(["sam_bench.sweeps.worker", *preload])
 
     def start(self, cells: Sequence[RunSpec]) -> Iterator[LocalJob]:
         """Set cells to work in slots that are free."""
@@ -98,6 +126,19 @@ class LocalEngine:
             yield self._jobs[-1]
 
     def _start(self, cell: RunSpec, slot: int) -> LocalJob:
+        """Start a worker, and before it the fork server if that was killed; raises UsageError when all is in vain."""
+        for seconds in WAITS:
+            try:
+                return self._launch(cell, slot)
+            except (EOFError, OSError) as error:  # the fork server ended while it was asked
+                failure = error
+                time.sleep(seconds)
+        raise UsageError(
+            f"no worker process can be started, {len(WAITS)} attempts in a row: the server that forks them ends "
+            f"({type(failure).__name__}: {failure}). Is there enough memory? --jobs 1 needs the least."
+        )
+
+    def _launch(self, cell: RunSpec, slot: int) -> LocalJob:
         receive, send = self._fork.Pipe(duplex=False)
         log = self.results / "logs" / f"{cell.run_id}.log"
         arguments = (cell, self.results, log, self.slots[slot], send)
@@ -110,8 +151,13 @@ class LocalEngine:
             forkserver.ensure_running()
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
-        process.start()
-        send.close()
+        try:
+            process.start()
+        except BaseException:  # a worker that came to life all the same sees that nobody listens, and ends
+            receive.close()
+            raise
+        finally:
+            send.close()
         return LocalJob(cell, slot, process, receive)
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from sam_bench.api import Outcome, RunSpec
 from sam_bench.errors import UsageError
+from sam_bench.training.threads import SEVERAL
 
 try:
     import ray
@@ -87,9 +88,8 @@ class RayEngine:
         nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
         if not any(node.get("CPU", 0) >= cpus and node.get("GPU", 0) >= gpus for node in nodes):
             raise UsageError(f"no node of the Ray cluster has launcher.cpus={cpus} and launcher.gpus={gpus}.")
-        threads = {"OMP_NUM_THREADS": str(max(1, int(cpus))), "OMP_WAIT_POLICY": "PASSIVE"}
         self._worker = ray.remote(Worker).options(
-            num_cpus=cpus, num_gpus=gpus, max_restarts=0, max_concurrency=2, runtime_env={"env_vars": threads}
+            num_cpus=cpus, num_gpus=gpus, max_restarts=0, max_concurrency=2, runtime_env={"env_vars": SEVERAL}
         )
 
     def start(self, cells: Sequence[RunSpec]) -> Iterator[RayJob]:

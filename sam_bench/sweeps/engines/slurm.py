@@ -20,6 +20,7 @@ import submitit
 from sam_bench.api import Outcome, RunSpec
 from sam_bench.errors import UsageError
 from sam_bench.store.disk import need_real_folder
+from sam_bench.training.threads import SEVERAL
 
 LOOK_SECONDS = 3.0  # between two looks at the queue and the results folder
 OVER = {"CANCELLED", "FAILED", "TIMEOUT", "NODE_FAIL", "OUT_OF_MEMORY", "BOOT_FAIL", "DEADLINE", "COMPLETED"}
@@ -123,13 +124,13 @@ class SlurmEngine:
             raise UsageError(f"launcher.grace_seconds={grace_seconds} must be less than launcher.minutes={minutes}.")
         self.results = results.resolve()
         self.capacity = 1000  # what waits in the queue costs nothing, and SLURM decides what runs
-        threads = [f"export OMP_NUM_THREADS={cpus}", "export OMP_WAIT_POLICY=PASSIVE"]
+        exports = [f"export {name}={value}" for name, value in SEVERAL.items()]
         need_real_folder(self.results / "logs" / "slurm", 2)  # submitit would follow a link, and it reads pickles there
         self._executor = submitit.SlurmExecutor(self.results / "logs" / "slurm", max_num_timeout=TIMEOUTS)
         self._executor.update_parameters(
             job_name="sam-bench", partition=partition, time=minutes, mem=f"{round(1024 * memory_gb)}MB",
             cpus_per_task=cpus, gpus_per_node=gpus or None, signal_delay_s=grace_seconds, stderr_to_stdout=True,
-            array_parallelism=jobs or parallel, setup=[*setup, *threads], additional_parameters=dict(options or {}),
+            array_parallelism=jobs or parallel, setup=[*setup, *exports], additional_parameters=dict(options or {}),
         )  # fmt: skip
         self._queue = Queue()
 
