@@ -28,12 +28,11 @@ COMMANDS = (run, sweep, status, table, figures, report, verify, wandb, sharpness
 GROUPS = ("dataset", "model", "base", "optimizer", "schedule", "experiment")
 
 
-def _names(group: str) -> list[str]:
-    return sorted({path.stem for folder in files.config_dirs() for path in (folder / group).glob("*.yaml")})
-
-
 def _epilog() -> str:
-    lines = [f"{group + 's:':13}{' '.join(_names(group))}" for group in GROUPS]
+    try:
+        lines = [f"{group + 's:':13}{' '.join(files.yaml_files(group))}" for group in GROUPS]
+    except UsageError as error:  # the help is there all the same; a command that needs the files says it again
+        lines = [str(error)]
     return "\n".join(
         [
             *lines,
@@ -87,7 +86,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())  # a user's own classes, named by `_target_`, also with the installed command
     try:
-        return arguments.run(arguments)
+        return int(arguments.run(arguments))
     except UsageError as error:
         _show(error, f"sam-bench: {error}", arguments)
         return 2
