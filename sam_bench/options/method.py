@@ -73,7 +73,7 @@ class SAM(Method):
 @dataclass(frozen=True, kw_only=True)
 class SAMEveryK(SAM):
     target: ClassVar = "sam_bench.optim.SAMEveryK"
-    k: Annotated[int, at_least(1)]
+    k: Annotated[int, at_least(1), "one step in k is SAM"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,8 +97,8 @@ class AESAM(SAM):
 @dataclass(frozen=True, kw_only=True)
 class AELookSAM(AESAM):
     target: ClassVar = "sam_bench.optim.AELookSAM"
-    alpha: float
-    per_tensor: bool
+    alpha: Annotated[float, "as LookSAM's"]
+    per_tensor: Annotated[bool, "as LookSAM's"]
 
 
 @dataclass(frozen=True, kw_only=True)
