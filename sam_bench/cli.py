@@ -45,12 +45,11 @@ COMMANDS = (
 GROUPS = ("dataset", "model", "base", "optimizer", "schedule", "experiment")
 
 
-def _names(group: str) -> list[str]:
-    return sorted({path.stem for folder in files.config_dirs() for path in (folder / group).glob("*.yaml")})
-
-
 def _epilog() -> str:
-    lines = [f"{group + 's:':13}{' '.join(_names(group))}" for group in GROUPS]
+    try:
+        lines = [f"{group + 's:':13}{' '.join(files.yaml_files(group))}" for group in GROUPS]
+    except UsageError as error:  # the help is there all the same; a command that needs the files says it again
+        lines = [str(error)]
     return "\n".join(
         [
             *lines,
@@ -105,7 +104,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     # where this process puts it there.
     os.environ["PYTHONSAFEPATH"] = "1"
     try:
-        return arguments.run(arguments)
+        return int(arguments.run(arguments))
     except UsageError as error:
         _show(error, f"sam-bench: {error}", arguments)
         return 2

@@ -1,26 +1,29 @@
 """From the words of a command line to checked configurations: overrides -> RunSpecs, by Hydra's composition."""
 
-import copy
 import itertools
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import hydra
 from hydra._internal.utils import get_args_parser
+from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, OverrideType
+from hydra.core.plugins import Plugins
 from hydra.errors import HydraException
-from omegaconf import OmegaConf
+from hydra.plugins.search_path_plugin import SearchPathPlugin
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from sam_bench.api import RunSpec
 from sam_bench.config import files
+from sam_bench.config.resolved import Composed, resolve, without_hydra
 from sam_bench.config.rules import check
 from sam_bench.errors import UsageError, did_you_mean
 from sam_bench.store import studies
@@ -33,18 +36,24 @@ LABELS = ("dataset", "model", "base", "optimizer")
 # -- composing -----------------------------------------------------------------------------------------------------
 
 
-def _searchpath() -> list[str]:
-    """Folders of the user's own YAML files, as Hydra wants to hear of them."""
-    folders = [Path(folder).expanduser().absolute() for folder in files.extra_config_dirs()]
-    return [f"hydra.searchpath=[{','.join(f'file://{folder}' for folder in folders)}]"] if folders else []
+class _UserFolders(SearchPathPlugin):
+    """Tells Hydra of the user's folders; an override `hydra.searchpath` breaks on commas, quotes and equals signs."""
+
+    def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
+        for folder in files.user_dirs():
+            search_path.append("SAM_BENCH_CONFIGS", f"file://{folder}")
+
+
+Compose = Callable[[Sequence[str]], DictConfig]
 
 
 @contextmanager
-def _composer() -> Iterator[Callable[[Sequence[str]], Any]]:
+def _composer() -> Iterator[Compose]:
+    files.user_dirs()  # raises before Hydra begins
     GlobalHydra.instance().clear()
-    extra = _searchpath()
+    Plugins.instance().register(_UserFolders)
     with hydra.initialize_config_dir(str(files.config_dir()), version_base="1.3", job_name="sam_bench"):
-        yield lambda overrides: hydra.compose("config", [*extra, *overrides], return_hydra_config=True)
+        yield lambda overrides: hydra.compose("config", list(overrides), return_hydra_config=True)
 
 
 def _parse(overrides: Sequence[str]) -> list[Override]:
@@ -62,7 +71,7 @@ def _keys(node: Any, prefix: str = "") -> Iterator[str]:
             yield from _keys(value, f"{prefix}{key}.")
 
 
-def _explain(compose: Callable, overrides: Sequence[str], error: Exception) -> UsageError:
+def _explain(compose: Compose, overrides: Sequence[str], error: Exception) -> UsageError:
     """Say which override is wrong and what was probably meant."""
     broken = UsageError(f"cannot compose {' '.join(overrides) or 'the configuration'}: {error}")
     try:
@@ -73,31 +82,27 @@ def _explain(compose: Callable, overrides: Sequence[str], error: Exception) -> U
     groups = [g for g in loader.list_groups("") if g != "hydra"]
     good: list[str] = []
     for override in _parse(overrides):
-        key = override.key_or_group
+        key, line = override.key_or_group, _line(override)
         if key in groups and override.value() is not None:
             options = loader.get_group_options(key)
             if str(override.value()) not in options:
                 return UsageError(f"unknown {key} {override.value()!r}. {did_you_mean(str(override.value()), options)}")
         try:
-            compose([*good, override.input_line])
+            compose([*good, line])
         except (HydraException, OmegaConfBaseException):
-            known = list(_keys(OmegaConf.to_container(_without_hydra(compose(good)), resolve=False)))
+            known = list(_keys(OmegaConf.to_container(without_hydra(compose(good)), resolve=False)))
             if key not in known:
                 return UsageError(f"unknown key {key!r}. {did_you_mean(key, [*known, *groups])}")
             break
-        good.append(override.input_line)
+        good.append(line)
     return broken
 
 
-def _without_hydra(config: Any) -> Any:
-    return OmegaConf.masked_copy(config, [key for key in config if key != "hydra"])
-
-
-def make_spec(resolved: Mapping, choices: Mapping[str, str], overrides: Sequence[str]) -> RunSpec:
+def make_spec(resolved: Mapping[str, Any], choices: Mapping[str, str], overrides: Sequence[str]) -> RunSpec:
     """The cell of a resolved configuration (without Hydra's part) and the YAML stems in it; raises UsageError."""
     labels = {group: choices[group] for group in LABELS}
     labels |= {"seed": resolved["seed"], "split_seed": resolved["split_seed"]}
-    check(resolved, labels, files.config_dirs())
+    check(resolved, labels)
     resolved = {**resolved, "dataset": _known_by_content(resolved["dataset"])}
     experiment = choices.get("experiment")
     experiment = None if experiment in (None, "null") else experiment
@@ -120,78 +125,46 @@ def _known_by_content(dataset: Mapping[str, Any]) -> Mapping[str, Any]:
     return {**dataset, "file_sha256": actual}
 
 
-def _resolve(config: Any) -> dict:
-    return OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
-
-
-class _Composed:
-    """A configuration in which plain values are set again and again; Hydra takes a tenth of a second to compose one.
-
-    Resolving costs milliseconds too, so what is set and what refers to it are replaced in the first resolved one.
-    """
-
-    def __init__(self, whole: Any):
-        self.config, self.choices = _without_hydra(whole), dict(whole.hydra.runtime.choices)
-        self._referring = list(_references(OmegaConf.to_container(self.config, resolve=False)))
-        self._first: dict | None = None
-
-    def resolved(self, values: Mapping[str, Any]) -> dict:
-        """The configuration with these values, always of the same keys."""
-        nested = (isinstance(value, dict | list) or "${" in str(value) for value in values.values())
-        simple = not any(nested) and not any("[" in key for key in values)
-        config = self.config if simple else copy.deepcopy(self.config)
-        for key, value in values.items():
-            OmegaConf.update(config, key, value)
-        if not simple:
-            return _resolve(config)
-        if self._first is None:
-            self._first = _resolve(config)
-        found = self._first
-        for key, value in values.items():
-            found = _replaced(found, key, value)
-        for key in self._referring:
-            value = OmegaConf.select(config, key)
-            found = _replaced(found, key, _resolve(value) if OmegaConf.is_config(value) else value)
-        return found
-
-
-def _references(node: Mapping, prefix: str = "") -> Iterator[str]:
-    """The keys whose values refer to others, `split_seed: ${seed}`."""
-    for key, value in node.items():
-        if isinstance(value, Mapping):
-            yield from _references(value, f"{prefix}{key}.")
-        elif "${" in str(value):
-            yield f"{prefix}{key}"
-
-
-def _replaced(config: Mapping, key: str, value: Any) -> dict:
-    """The same configuration with another value; what does not change is shared."""
-    first, _, rest = key.partition(".")
-    return {**config, first: _replaced(config[first], rest, value) if rest else value}
-
-
 def _choices_of(override: Override) -> list[Override]:
     if not override.is_sweep_override():
         return [override]
     return _parse([f"{override.get_key_element()}={value}" for value in override.sweep_string_iterator()])
 
 
+def _line(override: Override) -> str:
+    """The override as it was typed."""
+    return cast(str, override.input_line)  # None only where Hydra's sweepers make one
+
+
+def _check_names(overrides: Sequence[Override], groups: set[str]) -> None:
+    """Raise UsageError for a group that is set to no name: Hydra ends with a traceback there."""
+    for override in overrides:
+        key, value = override.key_or_group, override.value()
+        if key in groups and not override.is_delete() and not isinstance(value, str | list | dict):
+            raise UsageError(
+                f"{override.input_line} names no file: {key} must be one of {', '.join(files.yaml_files(key))}"
+                + (", or be left out." if key == "experiment" else ".")
+            )
+
+
 def _cells(
-    compose: Callable, fixed: Sequence[str], overrides: Sequence[Override],
-    composed: dict[tuple[str, ...], _Composed] | None = None,
+    compose: Compose, fixed: Sequence[str], overrides: Sequence[Override],
+    composed: dict[tuple[str, ...], Composed] | None = None,
 ) -> Iterator[RunSpec]:  # fmt: skip
     """All combinations of the overrides' choices, the last override fastest; composed once per choice of files."""
     groups = set(GlobalHydra.instance().config_loader().list_groups(""))
+    choices = [_choices_of(override) for override in overrides]
+    _check_names([choice for axis in choices for choice in axis], groups)
     composed = {} if composed is None else composed
-    for combination in itertools.product(*(_choices_of(override) for override in overrides)):
-        lines = [o.input_line for o in combination]
+    for combination in itertools.product(*choices):
+        lines = [_line(o) for o in combination]
         plain = [o.type is OverrideType.CHANGE and o.key_or_group not in groups for o in combination]
-        files = tuple(line for line, is_plain in zip(lines, plain, strict=True) if not is_plain)
+        chosen = tuple(line for line, is_plain in zip(lines, plain, strict=True) if not is_plain)
         try:
-            if files not in composed:  # with these values, so that Hydra judges their keys
-                composed[files] = _Composed(compose([*fixed, *lines]))
+            if chosen not in composed:  # with these values, so that Hydra judges their keys
+                composed[chosen] = Composed(compose([*fixed, *lines]))
             values = {o.key_or_group: o.value() for o, is_plain in zip(combination, plain, strict=True) if is_plain}
-            yield make_spec(composed[files].resolved(values), composed[files].choices, (*fixed, *lines))
+            yield make_spec(composed[chosen].resolved(values), composed[chosen].choices, (*fixed, *lines))
         except (HydraException, OmegaConfBaseException) as error:
             raise _explain(compose, [*fixed, *lines], error) from None
 
@@ -204,7 +177,7 @@ def compose_specs(overrides: Sequence[str]) -> list[RunSpec]:
 
 def compose_each(requests: Sequence[Sequence[str]]) -> list[RunSpec]:
     """The cell of each list of overrides, none of which has several values; raises UsageError for any that is wrong."""
-    composed: dict[tuple[str, ...], _Composed] = {}
+    composed: dict[tuple[str, ...], Composed] = {}
     with _composer() as compose:
         return [cell for words in requests for cell in _cells(compose, (), _parse(words), composed)]
 
@@ -217,8 +190,9 @@ def plan(experiment: str, overrides: Sequence[str] = ()) -> list[RunSpec]:
     """
     with _composer() as compose:
         name = [f"experiment={experiment}"]
+        _check_names(_parse(name), {"experiment"})
         try:
-            grid = OmegaConf.to_container(compose(name).hydra.sweeper.params or OmegaConf.create({}))
+            grid = resolve(compose(name).hydra.sweeper.params or OmegaConf.create({}))
         except (HydraException, OmegaConfBaseException) as error:
             raise _explain(compose, name, error) from None
         axes = {o.get_key_element(): o for o in _parse([f"{key}={value}" for key, value in grid.items()])}
@@ -230,9 +204,9 @@ def plan(experiment: str, overrides: Sequence[str] = ()) -> list[RunSpec]:
     return list(unique.values())
 
 
-def _tuned(compose: Callable[[Sequence[str]], Any], cells: Sequence[RunSpec], study: str | None) -> Iterator[RunSpec]:
+def _tuned(compose: Compose, cells: Sequence[RunSpec], study: str | None) -> Iterator[RunSpec]:
     """The same cells with the values that a tuning study found for each; raises UsageError where they contradict it."""
-    composed: dict[tuple[str, ...], _Composed] = {}
+    composed: dict[tuple[str, ...], Composed] = {}
     for cell in cells:
         if study is None:
             yield cell
@@ -253,7 +227,7 @@ def launcher_config(name: str, overrides: Sequence[str]) -> dict[str, Any]:
     with _composer() as compose:
         words = [f"+launcher={name}", *overrides]
         try:
-            return OmegaConf.to_container(compose(words).launcher, resolve=True)
+            return resolve(compose(words).launcher)
         except (HydraException, OmegaConfBaseException) as error:
             raise _explain(compose, words, error) from None
 
@@ -263,15 +237,16 @@ def launcher_config(name: str, overrides: Sequence[str]) -> dict[str, Any]:
 
 def application(arguments: Sequence[str], execute: Callable[[RunSpec], None]) -> None:
     """Run `execute` on the configuration of `arguments`, or with -m on each of a Hydra multirun."""
-    overrides = get_args_parser().parse_known_args(list(arguments))[0].overrides  # less Hydra's flags and their values
+    overrides = get_args_parser().parse_intermixed_args(list(arguments)).overrides  # before and after Hydra's flags
     compose_specs([word for word in overrides if not word.startswith("hydra")])
     GlobalHydra.instance().clear()
-    sys.argv = ["sam-bench run", *arguments, *_searchpath()]
+    flags = [word for word in arguments if word not in overrides]
+    sys.argv = ["sam-bench run", *overrides, *flags]  # Hydra itself sees no override after a flag
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # the command line decides what a user sees of an error
 
     @hydra.main(version_base="1.3", config_path=str(files.config_dir()), config_name="config")
     def one_run(config: Any) -> None:
         running = HydraConfig.get()
-        execute(make_spec(_resolve(_without_hydra(config)), running.runtime.choices, running.overrides.task))
+        execute(make_spec(resolve(without_hydra(config)), running.runtime.choices, running.overrides.task))
 
     one_run()

@@ -1,19 +1,24 @@
 """The data sets of the configuration: which are here, which are proven, where the others come from. No torch."""
 
 import pkgutil
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-
-import yaml
+from typing import Any
 
 from sam_bench.datasets.download import File, download, locate
-from sam_bench.errors import UsageError, did_you_mean
+from sam_bench.errors import UsageError
+
+Configs = Mapping[str, Mapping[str, Any]]  # what the YAML of each data set says, by its name
+OURS = "sam_bench.datasets."
 
 
 @dataclass(frozen=True)
 class Row:
-    """One data set: `state` is embedded, own, present, absent or wrong; `verified` is yes, no or "when read"."""
+    """One data set: `state` is embedded, own, present, absent or wrong; `verified` is yes, no or "when read".
+
+    "yes" is said only where a checksum was compared, "when read" where reading compares it.
+    """
 
     name: str
     modality: str
@@ -25,14 +30,14 @@ class Row:
     note: str = ""
 
 
-def listing(config_dirs: Iterable[Path], data_dir: Path, names: Sequence[str] = ()) -> list[Row]:
-    """A row per data set, by name; raises UsageError for an unknown name."""
-    return [_row(name, config, data_dir) for name, config in _configs(config_dirs, names)]
+def listing(configs: Configs, data_dir: Path) -> list[Row]:
+    """A row per data set."""
+    return [_row(name, config, data_dir) for name, config in configs.items()]
 
 
-def fetch(config_dirs: Iterable[Path], data_dir: Path, names: Sequence[str]) -> Iterator[Row]:
+def fetch(configs: Configs, data_dir: Path) -> Iterator[Row]:
     """Download what is absent; a row for each data set, as it is then. One that cannot be had has state wrong."""
-    for name, config in _configs(config_dirs, names):
+    for name, config in configs.items():
         row = _row(name, config, data_dir)
         if row.state == "absent":
             file = File(**config["file"])
@@ -44,47 +49,39 @@ def fetch(config_dirs: Iterable[Path], data_dir: Path, names: Sequence[str]) -> 
         yield row
 
 
-def verify(config_dirs: Iterable[Path], data_dir: Path, names: Sequence[str]) -> Iterator[Row]:
-    """A row for each data set that is here, or was named; what else is checked when it is read is checked now."""
-    for name, config in _configs(config_dirs, names):
+def verify(configs: Configs, data_dir: Path) -> Iterator[Row]:
+    """A row for each data set; what else is checked when it is read is checked now."""
+    for name, config in configs.items():
         row = _row(name, config, data_dir)
         if row.verified == "when read":
-            check = pkgutil.resolve_name(config["_target_"].rpartition(".")[0]).verify
-            try:
-                note = check(config, data_dir)
-                row = replace(row, verified="no" if note else "yes", note=note)
-            except UsageError as error:
-                row = replace(row, state="wrong", verified="no", note=str(error))
-        if names or row.state not in ("absent", "own"):
-            yield row
+            row = _checked_now(row, config, data_dir)
+        yield row
 
 
-def _configs(config_dirs: Iterable[Path], names: Sequence[str]) -> list[tuple[str, dict]]:
-    paths: dict[str, Path] = {}
-    for folder in config_dirs:
-        for path in sorted((folder / "dataset").glob("*.yaml")):
-            paths.setdefault(path.stem, path)  # the user's own folders come first
-    for name in names:
-        if name not in paths:
-            raise UsageError(f"There is no data set {name!r}. {did_you_mean(name, paths)}")
-    return [(name, _read(paths[name])) for name in sorted(names or paths)]
-
-
-def _read(path: Path) -> dict:
+def _checked_now(row: Row, config: Mapping[str, Any], data_dir: Path) -> Row:
+    check = getattr(pkgutil.resolve_name(config["_target_"].rpartition(".")[0]), "verify", None)
+    if check is None:
+        return replace(row, verified="no", note="its loader has no function `verify` that could check the content")
     try:
-        return yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path} is no YAML file: {error}") from None
+        note = check(config, data_dir)
+    except UsageError as error:
+        return replace(row, state="wrong", verified="no", note=str(error))
+    return replace(row, verified="no" if note else "yes", note=note)
 
 
-def _row(name: str, config: dict, data_dir: Path) -> Row:
+def _row(name: str, config: Mapping[str, Any], data_dir: Path) -> Row:
+    modality, ours = config.get("modality"), str(config.get("_target_")).startswith(OURS)
+    if modality is None:
+        note = "its YAML has no modality: add `modality: molecule` (or image), which says what models can read it"
+        return Row(name, "?", "wrong", "no", 0.0, "yours", "", note)
     if "path" in config:
-        return Row(name, config["modality"], "own", "no", 0.0, "yours", "dataset.path")
+        return Row(name, modality, "own", "no", 0.0, "yours", "dataset.path")
     if "file" not in config:
-        verified = "when read" if "sha256" in config else "yes"
-        return Row(name, config["modality"], "embedded", verified, 0.0, "inside an installed package", "")
+        if ours:
+            return Row(name, modality, "embedded", "when read", 0.0, "inside an installed package", "")
+        return Row(name, modality, "own", "no", 0.0, "yours", "", "nothing is known that could check its content")
     file = File(**config["file"])
-    known = {"name": name, "modality": config["modality"], "licence": file.licence, "source": file.addresses()[0]}
+    known = {"name": name, "modality": modality, "licence": file.licence, "source": file.addresses()[0]}
     if folder := file.folder_in(data_dir):
         size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
         return Row(**known, state="present", verified="when read", megabytes=size / 1e6)
@@ -94,13 +91,13 @@ def _row(name: str, config: dict, data_dir: Path) -> Row:
         return Row(**known, state="wrong", verified="no", megabytes=0.0, note=str(error))
     if found is None:
         return Row(**known, state="absent", verified="no", megabytes=0.0)
-    size = found.path.stat().st_size / 1e6
-    return Row(**known, state="present", verified="yes" if found.verified else "no", megabytes=size, note=found.note)
+    megabytes, verified = found.path.stat().st_size / 1e6, "yes" if found.verified else "no"
+    return Row(**known, state="present", verified=verified, megabytes=megabytes, note=found.note)
 
 
-def command_list(names: Sequence[str], config_dirs: Iterable[Path], data_dir: Path) -> int:
+def command_list(configs: Configs, data_dir: Path) -> int:
     """Print the table of the data sets."""
-    rows = listing(config_dirs, data_dir, names)
+    rows = listing(configs, data_dir)
     print(f"data folder: {data_dir}\n")
     print(f"{'name':<18}{'modality':<10}{'state':<10}{'verified':<11}{'MB':>8}  licence")
     for row in rows:
@@ -115,20 +112,27 @@ def command_list(names: Sequence[str], config_dirs: Iterable[Path], data_dir: Pa
     return 0
 
 
-def command_fetch(names: Sequence[str], config_dirs: Iterable[Path], data_dir: Path) -> int:
-    """Download the named data sets, or all: 1 if one could not be had."""
+def command_fetch(configs: Configs, data_dir: Path) -> int:
+    """Download these data sets: 1 if one could not be had."""
     failed = False
-    for row in fetch(config_dirs, data_dir, names):
+    for row in fetch(configs, data_dir):
         print(f"{row.name}: " + (row.note if row.state == "wrong" else row.state))
         failed |= row.state == "wrong"
     return int(failed)
 
 
-def command_verify(names: Sequence[str], config_dirs: Iterable[Path], data_dir: Path) -> int:
-    """Check the named data sets, or all that are here: 1 if one is broken, not the published one, or absent."""
+def command_verify(configs: Configs, data_dir: Path, *, absent_too: bool) -> int:
+    """Check these data sets: 1 if one is broken, not the published one, or absent.
+
+    Those that are not here, or of the user's own, are passed over unless `absent_too`.
+    """
     failed = False
-    for row in verify(config_dirs, data_dir, names):
-        verdict = "verified" if row.verified == "yes" else "unproven" if row.state == "present" else row.state
+    for row in verify(configs, data_dir):
+        if row.state in ("absent", "own") and not absent_too:
+            continue
+        verdict = (
+            "verified" if row.verified == "yes" else "unproven" if row.state in ("present", "embedded") else row.state
+        )
         print(f"{row.name}: {verdict}" + (f" ({row.note})" if row.note else ""))
         failed |= row.state in ("wrong", "absent")
     return int(failed)

@@ -9,7 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sam_bench.errors import UsageError, did_you_mean
+from sam_bench.errors import UsageError
+from sam_bench.options.dataset import Molecules
+from sam_bench.options.rules import check_one
 
 NAMES = ("train", "valid", "test")
 
@@ -25,7 +27,8 @@ def split(
 
     Raises UsageError for an unknown kind, for fractions that do not add up to 1, or for scaffolds without molecules.
     """
-    check(kind, fractions)
+    check_one(Molecules, "split", kind, "dataset")
+    check_one(Molecules, "fractions", fractions, "dataset")
     if kind == "random":
         parts = _random(n, fractions, split_seed)
     elif groups is None or len(groups) != n:
@@ -36,14 +39,6 @@ def split(
         parts = _scaffold_balanced(groups, fractions, split_seed)
     ordered = (np.sort(np.asarray(part, dtype=np.int64)) for part in parts)
     return dict(zip(NAMES, map(torch.from_numpy, ordered), strict=True))
-
-
-def check(kind: str, fractions: Sequence[float]) -> None:
-    """Raise UsageError for an unknown kind of split, or fractions that do not add up to 1."""
-    if kind not in KINDS:
-        raise UsageError(f"There is no split {kind!r}. {did_you_mean(kind, KINDS)}")
-    if len(fractions) != 3 or min(fractions) <= 0 or abs(sum(fractions) - 1) > 1e-9:
-        raise UsageError(f"dataset.fractions is {list(fractions)}: give three positive numbers that add up to 1.")
 
 
 def checksum(splits: dict[str, Tensor]) -> str:
@@ -112,6 +107,3 @@ def _members(groups: Sequence[str]) -> list[list[int]]:
     for i, group in enumerate(groups):
         found.setdefault(group, []).append(i)
     return list(found.values())
-
-
-KINDS = ("random", "scaffold", "scaffold_balanced")

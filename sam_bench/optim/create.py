@@ -2,16 +2,14 @@
 
 import inspect
 from collections.abc import Callable, Iterable
-from pathlib import Path
 from pkgutil import resolve_name
-from typing import Any
+from typing import Any, cast
 
-import yaml
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from sam_bench.config.files import config_dir
-from sam_bench.errors import UsageError, did_you_mean
+from sam_bench.config.files import read_component
+from sam_bench.errors import did_you_mean
 from sam_bench.optim.base import SharpnessAware
 
 
@@ -22,22 +20,23 @@ def create_optimizer(
     """The method `name` (a file of configs/optimizer) around `base`, on the parameters of `model`.
 
     `base` is an optimizer, a function of parameters that makes one, or a name from configs/base, with `base_options`
-    over its defaults. Raises UsageError for an unknown name, TypeError for an unknown option.
+    over its defaults. YAML files of your own are found in the folders of SAM_BENCH_CONFIGS. Raises UsageError for an
+    unknown name, TypeError for an unknown option.
     """
-    config = _read("optimizer", name)
+    config = read_component("optimizer", name)
     target = resolve_name(config.pop("_target_"))
     known = option_names(target)
     for option in options:
         if option not in known:
             raise TypeError(f"{name} has no option {option!r}. {did_you_mean(option, known)}")
     if isinstance(base, str):
-        settings = _read("base", base) | (base_options or {})
+        settings = read_component("base", base) | (base_options or {})
         base = resolve_name(settings.pop("_target_"))(model.parameters(), **settings)
     elif base_options is not None:
         raise TypeError("base_options go with a base that is given by name")
     elif not isinstance(base, Optimizer):
         base = base(model.parameters())
-    return target(base, model, **config | options)
+    return cast(SharpnessAware, target(base, model, **config | options))
 
 
 def option_names(method: type[SharpnessAware]) -> set[str]:
@@ -46,17 +45,8 @@ def option_names(method: type[SharpnessAware]) -> set[str]:
     for cls in method.__mro__:
         if "__init__" not in vars(cls):
             continue
-        parameters = inspect.signature(cls.__init__).parameters.values()
+        parameters = inspect.signature(vars(cls)["__init__"]).parameters.values()
         names |= {p.name for p in parameters if p.kind is p.KEYWORD_ONLY}
         if cls is SharpnessAware:
             break
     return names
-
-
-def _read(group: str, name: str) -> dict[str, Any]:
-    folder = Path(config_dir()) / group
-    path = folder / f"{name}.yaml"
-    if not path.is_file():
-        known = [p.stem for p in folder.glob("*.yaml")]
-        raise UsageError(f"there is no {group} {name!r}. {did_you_mean(name, known)}")
-    return yaml.safe_load(path.read_text())

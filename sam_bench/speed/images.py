@@ -15,14 +15,13 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from sam_bench.config import build
+from sam_bench.config import build, files
 from sam_bench.datasets.images.arrays import ImageBatch, Images
 from sam_bench.datasets.images.augment import Augment
 from sam_bench.datasets.task import Task
 from sam_bench.errors import UsageError
 from sam_bench.optim import create_optimizer
 from sam_bench.speed.timing import clock, conditions, interleave, prepare, ratios, show, spread, wait, where, whole_loop
-from sam_bench.speed.workload import model_config
 from sam_bench.training import compiled, seeding
 
 AUGMENTATIONS: dict[str, dict] = {
@@ -80,9 +79,10 @@ def _images(n: int, augment: Mapping) -> Images:
 
 def _model(name: str, args: argparse.Namespace, device: torch.device) -> tuple[nn.Module, Task]:
     """A model of configs/model and a task of exactly `steps` batches of random images."""
-    config = model_config(name)
-    if "image" not in config["accepts"]:
-        raise UsageError(f"{name} reads {' and '.join(config['accepts'])}, not images.")
+    config = files.read_component("model", name)
+    accepts = config.get("accepts") or ["nothing"]
+    if "image" not in accepts:
+        raise UsageError(f"{name} reads {' and '.join(accepts)}, not images.")
     n = args.steps * args.batch_size
     task = Task(
         name="random", modality="image", kind="multiclass", num_outputs=100, metric="accuracy",

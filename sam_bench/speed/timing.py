@@ -14,12 +14,12 @@ from torch.profiler import ProfilerActivity, profile
 from sam_bench.datasets.task import Task
 from sam_bench.errors import UsageError
 from sam_bench.optim import create_optimizer
+from sam_bench.options.run import Train
 from sam_bench.training import provenance
 from sam_bench.training.clock import Clock
 from sam_bench.training.life import pick_device
 from sam_bench.training.loop import Trainer
 from sam_bench.training.lr_schedule import constant
-from sam_bench.training.options import Options
 
 Arms = Mapping[str, Callable[[], float | None]]  # an arm that has a clock of its own returns its seconds
 Steps = Mapping[str, Callable[[int], None]]  # an arm whose steps are measured one by one
@@ -114,7 +114,7 @@ def kernel_seconds(call: Callable[[], object], device: torch.device) -> float:
 def whole_loop(model: nn.Module, base: torch.optim.Optimizer | str, task: Task, args: argparse.Namespace,
                device: torch.device) -> float:  # fmt: skip
     """One epoch of a run: the seconds of its training clock, which stands still for the look at the valid split."""
-    options = Options(
+    options = Train(
         epochs=1, max_steps=None, budget="epochs", seconds=None, batch_size=args.batch_size, eval_batch_size=2,
         drop_last=False, clip_norm=None, label_smoothing=0.0, patience=None, eval_every=1, checkpoint_seconds=1e9,
     )  # fmt: skip

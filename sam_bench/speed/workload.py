@@ -1,18 +1,16 @@
 """The model, batch and closure on which the cost of a method is measured."""
 
 import argparse
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
-import yaml
 from torch import Tensor, nn
 
 from sam_bench.config import build, compose, files
-from sam_bench.errors import UsageError, did_you_mean
 from sam_bench.store import places
 
 
@@ -37,8 +35,8 @@ def build_workload(args: argparse.Namespace, device: torch.device) -> Workload:
     if args.model == "mlp":
         model = nn.Sequential(nn.Linear(256, 512), nn.ReLU(), nn.Linear(512, 512), nn.ReLU(), nn.Linear(512, 10))
         return _random_classes("mlp", model, torch.randn(args.batch_size, 256), lambda x: x, device)
-    config = model_config(args.model, also=["mlp"])
-    if "image" in config["accepts"]:
+    config = files.read_component("model", args.model, also=["mlp"])
+    if "image" in (config.get("accepts") or []):
         images = SimpleNamespace(num_outputs=10, inputs={"channels": 3, "size": 32})
         model = build.build_model({"model": config}, images)
         return _random_classes(
@@ -47,15 +45,9 @@ def build_workload(args: argparse.Namespace, device: torch.device) -> Workload:
     return _molecules(args, device)
 
 
-def model_config(name: str, also: Sequence[str] = ()) -> dict[str, Any]:
-    """The YAML of a model; raises UsageError for an unknown one, to whose neighbours `also` belong."""
-    known = {path.stem: path for folder in files.config_dirs() for path in (folder / "model").glob("*.yaml")}
-    if name not in known:
-        raise UsageError(f"There is no model {name!r}. {did_you_mean(name, [*known, *also])}")
-    return yaml.safe_load(known[name].read_text())
-
-
-def _random_classes(name: str, model: nn.Module, x: Tensor, as_batch: Callable, device: torch.device) -> Workload:
+def _random_classes(
+    name: str, model: nn.Module, x: Tensor, as_batch: Callable[[Tensor], Any], device: torch.device
+) -> Workload:
     x, y = x.to(device), torch.randint(0, 10, (len(x),)).to(device)
 
     def losses(model: nn.Module, index: Tensor | None) -> Tensor:
@@ -73,6 +65,6 @@ def _molecules(args: argparse.Namespace, device: torch.device) -> Workload:
 
     def losses(model: nn.Module, index: Tensor | None) -> Tensor:
         part = batch if index is None else batch.select(index)
-        return task.loss(model(part), part, getattr(model, "penalty", None))
+        return cast(Tensor, task.loss(model(part), part, getattr(model, "penalty", None)))
 
     return Workload(args.model, model, len(batch), losses, device)

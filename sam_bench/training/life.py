@@ -16,13 +16,14 @@ from sam_bench.api import RunSpec
 from sam_bench.config.build import build_logger, build_model, build_optimizer, build_schedule, build_task
 from sam_bench.errors import UsageError
 from sam_bench.loggers.none import NoLogger
+from sam_bench.options.run import Train
 from sam_bench.store import places
 from sam_bench.store.disk import atomic_write
 from sam_bench.store.folder import RunDirectory
 from sam_bench.store.record import read_record
 from sam_bench.training import checkpoint, compiled, failure, precision, processes, provenance, seeding, threads
 from sam_bench.training.loop import Stopped, Trainer
-from sam_bench.training.options import Options, steps_per_epoch
+from sam_bench.training.options import steps_per_epoch
 from sam_bench.training.precision import Arithmetic
 
 
@@ -59,7 +60,7 @@ def build_trainer(cell: RunSpec, device: torch.device, how: Arithmetic, kind: ty
     """Task, model, method and loop of a cell, which computes as `how` says; what is to be compiled is compiled."""
     config = cell.config
     task, model = build(cell, device)
-    options, samples = Options(**config["train"]), len(task.splits["train"])
+    options, samples = Train(**config["train"]), len(task.splits["train"])
     size = compiled.full_size(samples, options.batch_size)
     compiler = partial(compiled.Compiled, size=size, deterministic=config["deterministic"])
     parallel, notes = processes.parallel(model, config["seed"], compiler if how.compiled else None)

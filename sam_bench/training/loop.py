@@ -10,10 +10,11 @@ from torch import nn
 
 from sam_bench import metrics
 from sam_bench.errors import UsageError
+from sam_bench.options.run import Train
 from sam_bench.training import processes, seeding
 from sam_bench.training.clock import Clock
 from sam_bench.training.evaluate import evaluate
-from sam_bench.training.options import Options, steps_per_epoch
+from sam_bench.training.options import steps_per_epoch
 
 DTYPES = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 # Passes of one SAM step: the common currency of budget=grad_evals.
@@ -41,7 +42,7 @@ class Trainer:
     `parallel` is the model as the training passes call it, which is another where several ranks share the run.
     """
 
-    def __init__(self, task, model: nn.Module, optimizer, schedule: Callable, options: Options, *, seed: int,
+    def __init__(self, task, model: nn.Module, optimizer, schedule: Callable, options: Train, *, seed: int,
                  precision: str = "fp32", scaler=None, device: torch.device | None = None,
                  parallel: nn.Module | None = None):  # fmt: skip
         self.task, self.model, self.optimizer, self.schedule, self.options = task, model, optimizer, schedule, options

@@ -1,24 +1,4 @@
-"""How long and in what portions a run trains: configs/train."""
-
-from dataclasses import dataclass
-
-
-@dataclass(frozen=True)
-class Options:
-    """configs/train: see the YAML for what each key means."""
-
-    epochs: int
-    max_steps: int | None
-    budget: str
-    seconds: float | None
-    batch_size: int
-    eval_batch_size: int
-    drop_last: bool
-    clip_norm: float | None
-    label_smoothing: float
-    patience: int | None
-    eval_every: int
-    checkpoint_seconds: float
+"""In how many portions a run trains."""
 
 
 def steps_per_epoch(samples: int, batch_size: int, drop_last: bool) -> int:

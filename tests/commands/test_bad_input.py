@@ -44,6 +44,14 @@ CASES = {
         }.items()
     },
     "fractions": (["dataset=esol", "dataset.fractions=[0.8,0.2]"], "three positive numbers"),
+    "a key that the optimizer does not take": (["+optimizer.roh=1"], "Did you mean 'optimizer.rho'"),
+    "a key that training does not take": (["+train.epoch=1"], "Did you mean 'train.epochs'"),
+    "a split": (["dataset=esol", "dataset.split=scafold"], "dataset.split=scafold .* Did you mean 'scaffold'"),
+    "k": (["optimizer=looksam", "optimizer.k=0"], "optimizer.k=0 is not usable: it must be an integer >= 1"),
+    "a size": (["model.hidden=0"], "model.hidden=0 is not usable: it must be an integer >= 1"),
+    "no experiment": (["experiment=null"], "experiment=null names no file.* quickstart,.* left out"),
+    "no optimizer": (["optimizer=null"], "optimizer=null names no file.* sam,"),
+    "AdaSAM without AMSGrad": (["optimizer=adasam", "base=adam"], "base=adam is not AMSGrad: add base=amsgrad"),
     "wrong in one of a list": (["-m", "optimizer=sam,sma"], "unknown optimizer 'sma'"),
 }
 
@@ -97,6 +105,18 @@ def test_a_results_folder_that_cannot_be_made(capsys, tmp_path, monkeypatch):
 def test_an_unknown_experiment(capsys, results_dir):
     assert main(["sweep", "quickstrat"]) == 2
     assert "Did you mean 'quickstart'" in capsys.readouterr().err
+
+
+def test_no_experiment_is_no_experiment(capsys, results_dir):
+    assert main(["sweep", "null"]) == 2
+    assert "experiment=null names no file" in capsys.readouterr().err
+
+
+def test_adasam_around_amsgrad_is_accepted():
+    from sam_bench.config.compose import compose_specs
+
+    for base in (["base=amsgrad"], ["base=adam", "+base.amsgrad=true"]):
+        assert compose_specs(["optimizer=adasam", *base])[0].labels["optimizer"] == "adasam"
 
 
 def test_a_table_of_nothing(capsys, results_dir):

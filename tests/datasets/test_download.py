@@ -9,7 +9,6 @@ import sys
 import threading
 
 import pytest
-import yaml
 
 from sam_bench.config import files
 from sam_bench.datasets import catalogue
@@ -133,33 +132,28 @@ def test_the_catalogue_imports_no_torch():
 
 @pytest.fixture
 def configs(tmp_path, server):
-    """A configuration folder with one data set, `set`, that the server has."""
-    folder = tmp_path / "configs" / "dataset"
-    folder.mkdir(parents=True)
+    """What the YAML of one data set says, `set`, that the server has."""
     file = {"name": "set.csv", "md5": MD5, "urls": [server + "set.csv"], "licence": "ours"}
-    (folder / "set.yaml").write_text(yaml.safe_dump({"name": "set", "modality": "molecule", "file": file}))
-    return [tmp_path / "configs"]
+    return {"set": {"name": "set", "modality": "molecule", "file": file}}
 
 
 def test_list_fetch_verify(configs, tmp_path, capsys):
     data = tmp_path / "data"
     assert [(row.name, row.state) for row in catalogue.listing(configs, data)] == [("set", "absent")]
-    assert catalogue.command_verify(["set"], configs, data) == 1
-    assert catalogue.command_fetch(["set"], configs, data) == 0
+    assert catalogue.command_verify(configs, data, absent_too=True) == 1
+    assert catalogue.command_fetch(configs, data) == 0
     (row,) = catalogue.listing(configs, data)
     assert (row.state, row.verified, row.licence) == ("present", "yes", "ours")
-    assert catalogue.command_list([], configs, data) == 0
-    assert catalogue.command_verify([], configs, data) == 0
+    assert catalogue.command_list(configs, data) == 0
+    assert catalogue.command_verify(configs, data, absent_too=False) == 0
     (data / "moleculenet" / "set.csv").write_bytes(b"spoilt")
-    assert catalogue.command_verify([], configs, data) == 1
-    assert catalogue.command_fetch([], configs, data) == 1
+    assert catalogue.command_verify(configs, data, absent_too=False) == 1
+    assert catalogue.command_fetch(configs, data) == 1
     assert "not the published file" in capsys.readouterr().out
-    with pytest.raises(UsageError, match="'set'"):
-        catalogue.listing(configs, data, ["sett"])
 
 
 def test_every_data_set_of_ours_is_in_the_list(tmp_path):
-    rows = catalogue.listing([files.config_dir()], tmp_path)
+    rows = catalogue.listing(files.read_group("dataset"), tmp_path)
     names = {path.stem for path in (files.config_dir() / "dataset").glob("*.yaml")}
     assert {row.name for row in rows} == names
     assert {row.name for row in rows if row.state == "embedded"} >= {"chembl2321810", "nci_tpsa", "digits"}
@@ -167,7 +161,7 @@ def test_every_data_set_of_ours_is_in_the_list(tmp_path):
 
 @pytest.mark.data
 def test_what_is_proven_of_the_real_files(data_dir):
-    rows = {row.name: row for row in catalogue.listing([files.config_dir()], data_dir)}
+    rows = {row.name: row for row in catalogue.listing(files.read_group("dataset"), data_dir)}
     assert {name for name in ("bbbp", "esol", "lipophilicity", "sider") if rows[name].verified == "yes"} == {
         "bbbp", "esol", "lipophilicity", "sider",
     }  # fmt: skip

@@ -8,13 +8,15 @@ import pytest
 import torch
 
 from sam_bench.datasets.molecules.scaffold import murcko, scaffolds
-from sam_bench.datasets.split import KINDS, checksum, split
+from sam_bench.datasets.split import checksum, split
 from sam_bench.errors import UsageError
+from sam_bench.options.dataset import Molecules
+from sam_bench.options.rules import options_of
 
 GROUPS = [f"s{i % 7}" if i % 3 else f"alone{i}" for i in range(200)]
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", options_of(Molecules)["split"].words)
 @pytest.mark.parametrize("seed", [0, 1])
 def test_a_split_is_disjoint_complete_and_reproducible(kind, seed):
     first, again = (split(kind, 200, split_seed=seed, groups=GROUPS) for _ in range(2))

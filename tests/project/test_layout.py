@@ -16,11 +16,11 @@ SCRIPTS = sorted((ROOT / "scripts").rglob("*.py"))
 # count too. docs/architecture.md draws this.
 GROUND = ("errors", "api")
 STORE = (*GROUND, "store")
-CONFIG = (*STORE, "config")
+CONFIG = (*STORE, "options", "config")
 PARTS = ("optim", "models", "datasets", "loggers", "metrics")  # what YAML files name
 TRAINING = (*CONFIG, *PARTS, "training")
 USERS = ("sweeps", "sharpness", "speed")
-LEAF = ("errors", "rooms", "metrics", "store.disk", "store.places")
+LEAF = ("errors", "rooms", "metrics", "options", "store.disk", "store.places")
 MAY_IMPORT = {
     "": ("training.lr_schedule",),
     "errors": (),
@@ -28,7 +28,8 @@ MAY_IMPORT = {
     "api": ("errors",),
     "metrics": ("errors",),
     "store": GROUND,
-    "config": STORE,
+    "options": ("errors",),  # the configuration and the components check by the same classes
+    "config": (*STORE, "options"),
     "optim": ("errors", "config.files"),
     "models": LEAF,
     "datasets": LEAF,

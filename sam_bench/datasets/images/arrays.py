@@ -10,6 +10,8 @@ from torch import Tensor
 
 from sam_bench.datasets.images.augment import Augment
 from sam_bench.errors import UsageError
+from sam_bench.options import dataset as options_of_datasets
+from sam_bench.options.rules import check_one
 
 
 @dataclass
@@ -108,8 +110,7 @@ class Images:
 
 def hold_out(candidates: Tensor, fraction: float, split_seed: int) -> tuple[Tensor, Tensor]:
     """Train and valid: `fraction` of the `candidates` held out, drawn by `split_seed`; both keep the file's order."""
-    if not 0 < fraction < 1:
-        raise UsageError(f"dataset.valid_fraction is {fraction}: give a number between 0 and 1.")
+    check_one(options_of_datasets.Cifar, "valid_fraction", fraction, "dataset")
     order = np.random.default_rng(split_seed).permutation(len(candidates))
     held = round(fraction * len(candidates))
     return candidates[np.sort(order[held:])], candidates[np.sort(order[:held])]
@@ -120,8 +121,7 @@ def flip_labels(labels: np.ndarray, where: np.ndarray, fraction: float, classes:
 
     The setting of SAM (arXiv 2010.01412, section 3.3) and AE-SAM; the number of wrong labels is exact.
     """
-    if not 0 <= fraction <= 1:
-        raise UsageError(f"dataset.label_noise is {fraction}: give a fraction between 0 and 1.")
+    check_one(options_of_datasets.Images, "label_noise", fraction, "dataset")
     # a stream of its own: the same split with and without noise
     rng = np.random.default_rng([split_seed, 1])
     wrong = rng.choice(where, size=round(fraction * len(where)), replace=False)

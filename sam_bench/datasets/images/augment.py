@@ -1,28 +1,24 @@
 """Image augmentation as batched tensor operations: flip, pad-and-crop, cutout; no Python per image."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from sam_bench.datasets.images.randaugment import RandAugment
-from sam_bench.errors import UsageError, did_you_mean
+from sam_bench.errors import UsageError
+from sam_bench.options import dataset as options_of_datasets
+from sam_bench.options.rules import check
 
 
 @dataclass(frozen=True)
-class Augment:
+class Augment(options_of_datasets.Augment):
     """What happens to a training image: each option is off by default, so `Augment()` changes nothing.
 
-    `flip`: mirrored with probability 1/2. `pad`: pixels of black on each side before a random crop to the old size.
-    `cutout`: side in pixels of a square put to the mean (DeVries and Taylor, arXiv 1708.04552), its centre anywhere in
-    the image, for `cutout_probability` of the images. `randaugment`: options of RandAugment, applied after the crop.
+    The centre of a cutout (DeVries and Taylor, arXiv 1708.04552) is anywhere in the image.
     """
 
-    flip: bool = False
-    pad: int = 0
-    cutout: int = 0
-    cutout_probability: float = 1.0
     randaugment: RandAugment | None = None
 
     @classmethod
@@ -31,21 +27,14 @@ class Augment:
 
         That is an unknown name, a number below its range, or more pixels than an image has.
         """
-        known = [field.name for field in fields(cls)]
-        for name in options:
-            if name not in known:
-                raise UsageError(f"There is no dataset.augment.{name}. {did_you_mean(name, known)}")
-        if min(options.get("pad", 0), options.get("cutout", 0)) < 0:
-            raise UsageError("dataset.augment.pad and dataset.augment.cutout are pixels: give 0 or more.")
+        check(options_of_datasets.Augment, options, "dataset.augment")
         if options.get("pad", 0) >= size or options.get("cutout", 0) > size:
             raise UsageError(
                 f"dataset.augment.pad must be below {size} and dataset.augment.cutout at most {size}, the size of the "
                 f"images: else some would be nothing but black."
             )
-        if not 0 <= options.get("cutout_probability", 1.0) <= 1:
-            raise UsageError("dataset.augment.cutout_probability is a probability: give 0 to 1.")
         extra = options.get("randaugment")
-        return cls(**{**options, "randaugment": RandAugment.from_options(extra) if extra else None})
+        return cls(**{**options, "randaugment": RandAugment(**extra) if extra else None})
 
     @property
     def moves(self) -> bool:

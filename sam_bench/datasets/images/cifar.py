@@ -19,6 +19,8 @@ from sam_bench.datasets.images.augment import Augment
 from sam_bench.datasets.split import split as make_split
 from sam_bench.datasets.task import Task
 from sam_bench.errors import UsageError
+from sam_bench.options.dataset import Cifar
+from sam_bench.options.rules import check_one
 
 PIXELS = 3 * 32 * 32
 
@@ -96,8 +98,7 @@ def load(*, data_dir: Path, split_seed: int, name: str, modality: str, metric: s
     `label_noise`: fraction of wrong labels in train and valid, symmetric. `subset`: use only so many of the 50,000.
     Raises UsageError for a wrong checksum (unless `verify` is off), for a broken or a missing batch.
     """
-    if split != "official":
-        raise UsageError(f"{name} has an official test set: dataset.split=official is its only split, not {split!r}.")
+    check_one(Cifar, "split", split, "dataset")
     augmentation = Augment.from_options(augment, size=32)  # before half a second of reading
     found = find(name, classes, data_dir, File(**file), binary_md5, verify)
     images, labels, notes, train_size = read(found, classes, verify)
@@ -247,8 +248,9 @@ def _splits(found: Batches, train_size: int, total: int, subset: int | None, val
         return make_split("random", total, (0.8, 0.1, 0.1), split_seed), [note]
     pool, notes = torch.arange(train_size), []
     if subset is not None:
-        if not 10 <= subset <= train_size:
-            raise UsageError(f"dataset.subset is {subset}: give 10 to {train_size} images, or null for all.")
+        check_one(Cifar, "subset", subset, "dataset")
+        if subset > train_size:
+            raise UsageError(f"dataset.subset is {subset}: give at most {train_size} images, or null for all.")
         chosen = np.random.default_rng([split_seed, 2]).permutation(train_size)[:subset]
         pool = torch.from_numpy(np.sort(chosen))
         notes.append(f"a subset of {subset} of the {train_size} training images")

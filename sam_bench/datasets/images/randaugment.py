@@ -1,37 +1,22 @@
 """RandAugment for batches on the device: Cubuk et al., NeurIPS 2020 (arXiv 1909.13719), operations as in Pillow."""
 
 import math
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from sam_bench.errors import UsageError, did_you_mean
+from sam_bench.options import dataset as options_of_datasets
 
 # x (m, C, H, W) float in 0..255, strength (m, 1, 1, 1) in -1..1 with a random sign -> the same shape
 Operation = Callable[[Tensor, Tensor], Tensor]
 
 
 @dataclass(frozen=True)
-class RandAugment:
+class RandAugment(options_of_datasets.RandAugment):
     """`operations` draws per image out of 14, each at `magnitude` (0..30), in a random one of its two directions."""
-
-    operations: int = 2
-    magnitude: float = 9.0
-
-    @classmethod
-    def from_options(cls, options: Mapping) -> "RandAugment":
-        """From the YAML of a data set; raises UsageError for an unknown name or a magnitude outside 0..30."""
-        known = [field.name for field in fields(cls)]
-        for name in options:
-            if name not in known:
-                raise UsageError(f"There is no dataset.augment.randaugment.{name}. {did_you_mean(name, known)}")
-        made = cls(**options)
-        if not 0 <= made.magnitude <= 30 or made.operations < 1:
-            raise UsageError("dataset.augment.randaugment wants operations >= 1 and magnitude in 0..30.")
-        return made
 
     def __call__(self, x: Tensor, generator: torch.Generator | None) -> Tensor:
         """Images (n, C, H, W) in 0..255, any type -> float; the loop is over operations, never over images."""

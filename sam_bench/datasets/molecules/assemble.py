@@ -16,10 +16,11 @@ from sam_bench.datasets.molecules.batch import MoleculeBatch
 from sam_bench.datasets.molecules.featurize import PackedMolecules, featurize
 from sam_bench.datasets.molecules.scaffold import scaffolds
 from sam_bench.datasets.molecules.table import Table
-from sam_bench.datasets.split import check as check_split
 from sam_bench.datasets.split import split as make_split
 from sam_bench.datasets.task import Task
 from sam_bench.errors import UsageError
+from sam_bench.options.dataset import Molecules as Options
+from sam_bench.options.rules import check_one
 
 log = logging.getLogger(__name__)
 NAMED = 20  # of the unparsable SMILES, as many are named
@@ -80,11 +81,11 @@ def assemble(table: Table, *, name: str, modality: str, kind: str, metric: str, 
 
 def _check(name: str, kind: str, metric: str, split: str, fractions: Sequence[float], official: dict | None) -> None:
     """What can be wrong with the options, found before the molecules are read."""
-    if kind not in ("regression", "binary"):
-        raise UsageError(f"{name}: dataset.kind is {kind!r}; molecules have regression or binary targets.")
+    check_one(Options, "kind", kind, "dataset")
+    check_one(Options, "fractions", fractions, "dataset")
     metrics.check(metric, kind)
     if split != "official":
-        check_split(split, fractions)
+        check_one(Options, "split", split, "dataset")
     elif official is None:
         raise UsageError(f"{name} has no official split; use dataset.split=random, scaffold or scaffold_balanced.")
 

@@ -8,6 +8,8 @@ from sam_bench.datasets.molecules import table
 from sam_bench.datasets.molecules.assemble import assemble
 from sam_bench.datasets.task import Task
 from sam_bench.errors import UsageError
+from sam_bench.options.dataset import Csv
+from sam_bench.options.rules import check_one
 
 METRICS = {"regression": "rmse", "binary": "roc_auc"}
 
@@ -27,8 +29,7 @@ def load(*, name: str, modality: str, kind: str, metric: str | None, split: str,
             "dataset=csv needs a file: dataset.path=my.csv dataset.smiles=SMILES dataset.targets=[y1,y2] "
             "dataset.kind=regression (or binary)."
         )
-    if kind not in METRICS:
-        raise UsageError(f"dataset.kind is {kind!r}; a csv of molecules has regression or binary targets.")
+    check_one(Csv, "kind", kind, "dataset")
     smiles, columns = None if smiles is None else str(smiles), _names(targets)
     if columns is not None and len(set(columns)) != len(columns):
         raise UsageError(f"dataset.targets names a column twice: {list(columns)}.")

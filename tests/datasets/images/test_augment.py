@@ -126,7 +126,7 @@ def test_randaugment_of_no_strength_moves_little():
     ("options", "message"),
     [({"flips": True}, "flip"), ({"cutout_probability": 2}, "probability"),
      ({"pad": -1}, "pad"), ({"randaugment": {"n": 2}}, "operations"),
-     ({"randaugment": {"magnitude": 31}}, "0..30"), ({"pad": 32}, "below 32"), ({"cutout": 33}, "at most 32")],
+     ({"randaugment": {"magnitude": 31}}, r"in \[0, 30\]"), ({"pad": 32}, "below 32"), ({"cutout": 33}, "at most 32")],
 )  # fmt: skip
 def test_wrong_options_are_refused(options, message):
     with pytest.raises(UsageError, match=message):

@@ -205,10 +205,9 @@ def test_the_damaged_sample_is_noticed(data_dir):
 def test_the_data_commands_find_unpacked_batches(tmp_path, capsys):
     from sam_bench.datasets import catalogue
 
-    folders = [files.config_dir()]
     write(tmp_path, cifar.LAYOUTS[100][0], 100)
-    rows = {row.name: row for row in catalogue.listing(folders, tmp_path, ["cifar10", "cifar100"])}
+    rows = {row.name: row for row in catalogue.listing(files.read_group("dataset", ["cifar10", "cifar100"]), tmp_path)}
     assert (rows["cifar10"].state, rows["cifar100"].state) == ("absent", "present")
-    (row,) = catalogue.verify(folders, tmp_path, ["cifar100"])
+    (row,) = catalogue.verify(files.read_group("dataset", ["cifar100"]), tmp_path)
     assert row.state == "wrong"
     assert "not the official file" in row.note

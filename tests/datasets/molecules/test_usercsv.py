@@ -63,9 +63,9 @@ WRONG = {
     "not classes": ({"targets": ["y1"], "kind": "binary"}, "neither 0 nor 1"),
     "twice": ({"targets": ["y1", "y1"]}, "twice"),
     "smiles as label": ({"targets": ["SMILES"]}, "column of the SMILES"),
-    "kind": ({"kind": "ranking"}, "regression or binary"),
+    "kind": ({"kind": "ranking"}, "one of regression, binary"),
     "metric": ({"targets": ["y1"], "metric": "roc_auc"}, "no metric of regression"),
-    "split": ({"targets": ["y1"], "split": "stratified"}, "no split 'stratified'"),
+    "split": ({"targets": ["y1"], "split": "stratified"}, "dataset.split=stratified is not usable"),
     "official": ({"targets": ["y1"], "split": "official"}, "no official split"),
     "fractions": ({"targets": ["y1"], "fractions": [0.8, 0.2]}, "add up to 1"),
 }

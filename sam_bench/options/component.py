@@ -1,0 +1,35 @@
+"""Which class declares the options of a component: found by its group and its `_target_`."""
+
+from collections.abc import Mapping
+from functools import cache
+from types import ModuleType
+from typing import Any
+
+from sam_bench.options import dataset, method, model, run, schedule
+from sam_bench.options.rules import check
+
+GROUPS: dict[str, ModuleType] = {
+    "dataset": dataset, "model": model, "base": method, "optimizer": method, "schedule": schedule,
+}  # fmt: skip
+# Of a component of the user's own these options are checked, where it has them; it may have others.
+OF_ANY: dict[str, type] = {"base": method.Base, "optimizer": method.Method}
+
+
+@cache
+def declared(group: str, target: str) -> type | None:
+    """The class of the options of a component of this package, None for one of the user's own."""
+    if group not in GROUPS:
+        return None
+    return next((cls for cls in vars(GROUPS[group]).values() if getattr(cls, "target", None) == target), None)
+
+
+def check_all(config: Mapping[str, Any]) -> None:
+    """Raise UsageError for an option of a resolved configuration that is unknown, or has a value it may not have."""
+    check(run.Run, {key: value for key, value in config.items() if not isinstance(value, Mapping)}, "")
+    check(run.Train, config["train"], "train")
+    for group in GROUPS:
+        target = str(config[group].get("_target_"))
+        if options := declared(group, target):
+            check(options, config[group], group, more=target.startswith("torch."))
+        elif group in OF_ANY:
+            check(OF_ANY[group], config[group], group, more=True)

@@ -1,0 +1,48 @@
+"""The options of the learning-rate schedules: configs/schedule."""
+
+from dataclasses import dataclass
+from typing import Annotated, ClassVar
+
+from sam_bench.options.rules import at_least, stated
+
+_FRACTIONS = stated("a list of fractions of the run, each in [0, 1]", lambda v: all(0 <= m <= 1 for m in v))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Schedule:
+    """What every schedule takes."""
+
+    warmup_epochs: Annotated[float, at_least(0), "epochs of a linear rise"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Constant(Schedule):
+    """1 after the warm-up."""
+
+    target: ClassVar = "sam_bench.schedule.constant"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cosine(Schedule):
+    """Half a cosine."""
+
+    target: ClassVar = "sam_bench.schedule.cosine"
+    final_factor: Annotated[float, at_least(0), "factor on the learning rate at the end"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Noam(Schedule):
+    """GROVER's."""
+
+    target: ClassVar = "sam_bench.schedule.noam"
+    start_factor: Annotated[float, at_least(0), "factor on the learning rate at the start"]
+    final_factor: Annotated[float, at_least(0), "factor on the learning rate at the end"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Step(Schedule):
+    """Multiplied at each milestone."""
+
+    target: ClassVar = "sam_bench.schedule.step"
+    milestones: Annotated[list[float], _FRACTIONS, "fractions of the run"]
+    gamma: Annotated[float, at_least(0), "factor on the learning rate at each milestone"]
