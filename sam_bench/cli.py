@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from sam_bench import __version__
 from sam_bench.commands import (
+    check,
     data,
     figures,
     references,
@@ -24,7 +25,9 @@ from sam_bench.commands import (
 from sam_bench.config import files
 from sam_bench.errors import UsageError
 
-COMMANDS = (run, sweep, status, table, figures, report, verify, wandb, sharpness, data, speed, references)
+COMMANDS = (
+    run, sweep, status, table, figures, report, verify, wandb, check, sharpness, data, speed, references,
+)  # fmt: skip
 GROUPS = ("dataset", "model", "base", "optimizer", "schedule", "experiment")
 
 
