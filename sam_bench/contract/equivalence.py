@@ -40,11 +40,13 @@ def neutral(subject: Subject) -> str:
 
 def _same_state(optimizer: Any, bare: torch.optim.Optimizer, base: str) -> None:
     """The base holds torch's own state and nothing else: what a method adds breaks Adam or a checkpoint."""
-    state = getattr(optimizer, "base", optimizer).state_dict()["state"]
-    if same(state, bare.state_dict()["state"]):
+    state, theirs = (
+        {index: entry for index, entry in each.state_dict()["state"].items() if entry}
+        for each in (getattr(optimizer, "base", optimizer), bare)
+    )
+    if same(state, theirs):
         return
-    own = {key for entry in state.values() for key in entry}
-    added = own - {key for entry in bare.state_dict()["state"].values() for key in entry}
+    added = {key for entry in state.values() for key in entry} - {key for entry in theirs.values() for key in entry}
     raise Broken(f"over {base} the base's state " + (f"also holds {sorted(added)}" if added else "differs"))
 
 

@@ -159,7 +159,7 @@ def _unused(subject: Subject) -> bool:
                 raise Broken(f"over {base}: beside frozen and unused layers {key} is not trained")
         if any(p.grad is not None for p in [*model.frozen.parameters(), *model.unused.parameters()]):
             raise Broken(f"over {base}: a frozen or unused parameter has a gradient after the step")
-        if any(p in optimizer.state for p in model.unused.parameters()):
+        if any(optimizer.state.get(p) for p in model.unused.parameters()):
             raise Broken(f"over {base}: an unused parameter has a state")
     return True
 

@@ -8,6 +8,7 @@ import pickle
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Sequence
 from contextlib import suppress
 from datetime import timedelta
@@ -24,6 +25,7 @@ from sam_bench.contract.result import Broken, NotApplicable, point
 from sam_bench.contract.subject import Subject
 
 RANKS, STEPS = 2, 7
+START_LIMIT = 200.0  # seconds until both ranks are there
 LIMIT = 20.0  # seconds that a rank waits for the other; two that disagree would wait for good
 TOLERANCE = 1e-6  # Adam divides by the size of the gradient and so magnifies rounding, LookSAM by that of g_v
 
@@ -84,12 +86,21 @@ def main(folder: Path, rank: int) -> None:
     job = pickle.loads((folder / "job").read_bytes())
     sys.path[:] = job["path"]
     subjects = pickle.loads(job["subjects"])
+    _meet(folder, rank)
     dist.init_process_group("gloo", init_method=f"file://{folder / 'meeting'}", rank=rank, world_size=RANKS,
                             timeout=timedelta(seconds=LIMIT))  # fmt: skip
     for subject in subjects:
         torch.save(runs(subject, rank), folder / f"{subject.name}.{rank}")
     with suppress(RuntimeError):
         dist.barrier()
+
+
+def _meet(folder: Path, rank: int) -> None:
+    """Wait for the other rank, which may take long to import torch on a busy machine: LIMIT is for what follows."""
+    (folder / f"ready.{rank}").touch()
+    until = time.monotonic() + START_LIMIT
+    while time.monotonic() < until and not all((folder / f"ready.{other}").exists() for other in range(RANKS)):
+        time.sleep(0.02)
 
 
 # -- starting them ---------------------------------------------------------------------------------------------------
@@ -106,7 +117,7 @@ def across_ranks(subjects: Sequence[Subject]) -> dict[str, list[Runs]]:
     with tempfile.TemporaryDirectory(prefix="sam_bench-ranks-") as name:
         folder = Path(name)
         (folder / "job").write_bytes(pickle.dumps(job))
-        said = _start(folder, LIMIT * (2 + len(subjects)))
+        said = _start(folder, START_LIMIT + 3 * LIMIT * len(subjects))
         found = {s.name: [_read(folder / f"{s.name}.{rank}") for rank in range(RANKS)] for s in subjects}
     if not any(found[subject.name][0] for subject in subjects) and "Error: " in said:
         raise NotApplicable(f"a second process cannot make it: {said.strip().splitlines()[-1]}")
