@@ -17,7 +17,7 @@ from sam_bench.contract.result import Broken, Finding, NotApplicable, Point, Rep
 from sam_bench.datasets.task import Task
 
 Read = Callable[[int], Task]  # the task of a split_seed
-ABSURD = 1e6  # so many times the typical distance from the median is no measurement
+ABSURD = 1e6  # no measurement is so many times further from the median than half of them, or the median from 0
 NAMED = 5
 FIELDS = ("x", "edge_index", "edge_attr", "batch", "descriptors", "y")  # of a batch, where it has them
 
@@ -146,7 +146,7 @@ def _absurd(column: Tensor, name: str, kind: str) -> list[str]:
     if not len(present):
         return []
     distance = (column - present.median()).abs()
-    typical = distance[~distance.isnan()].median().clamp(min=1e-6)
+    typical = max(float(distance[~distance.isnan()].median()), float(present.median().abs())) or 1.0
     rows = (~column.isnan() & ~(distance <= ABSURD * typical)).nonzero().flatten().tolist()
     return [f"{name}: {float(column[row]):.3g} in sample {row}" for row in rows]
 

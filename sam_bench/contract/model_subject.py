@@ -45,6 +45,7 @@ class ModelSubject:
             torch.manual_seed(step)
             self.loss(model).backward()
             base.step()
+        base.zero_grad()
         return model
 
     def batch(self, samples: Tensor | None = None) -> Any:
