@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from sam_bench import __version__
 from sam_bench.commands import (
     budgets,
+    check,
     data,
     figures,
     references,
@@ -27,21 +28,8 @@ from sam_bench.config import files
 from sam_bench.errors import UsageError
 
 COMMANDS = (
-    run,
-    sweep,
-    tune,
-    budgets,
-    status,
-    table,
-    figures,
-    report,
-    verify,
-    wandb,
-    sharpness,
-    data,
-    speed,
-    references,
-)
+    run, sweep, tune, budgets, status, table, figures, report, verify, wandb, check, sharpness, data, speed, references,
+)  # fmt: skip
 GROUPS = ("dataset", "model", "base", "optimizer", "schedule", "experiment")
 
 

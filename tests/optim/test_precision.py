@@ -5,73 +5,23 @@ import warnings
 
 import pytest
 import torch
-from support.methods import BASES, METHODS, NEUTRAL, Closure, frozen, make, net, same, train, weights
+from support.methods import BASES, CLASSES, METHODS, SUBJECTS, Closure, make, net, train, weights
 from torch import nn
 from torch._dynamo.testing import CompileCounter
 
+from sam_bench.contract import Verdict, precision
+from sam_bench.contract.precision import scaler
 from sam_bench.optim import SAM
 
 every_method = pytest.mark.parametrize("name", METHODS)
-SCALE = {"init_scale": 2.0**4, "growth_interval": 3}
+every_class = pytest.mark.parametrize("name", CLASSES)
 
 
-class Scaled(Closure):
-    """The closure of fp16 training: the scaled loss is differentiated."""
-
-    def __init__(self, scaler, *args, factor: float = 1.0, **kwargs):
-        super().__init__(*args, **kwargs)
-        self.scaler, self.factor = scaler, factor
-
-    def __call__(self, index=None, backward=True):
-        x, y = (self.x, self.y) if index is None else (self.x[index], self.y[index])
-        losses = nn.functional.cross_entropy(self.model(x).float(), y, reduction="none")
-        if backward:
-            # A factor that overflows the gradient in one pass, and not the loss: what fp16 does.
-            self.scaler.scale(losses.mean() * (self.factor if self.calls == self.at else 1.0)).backward()
-        self.calls += 1
-        return losses.detach()
-
-
-def scaler() -> torch.amp.GradScaler:
-    return torch.amp.GradScaler("cpu", **SCALE)
-
-
-@every_method
-def test_a_power_of_two_as_scale_changes_nothing(name):
-    model, other = net(), net()
-    ours = scaler()
-    optimizer, plain = make(name, model, "adam", scaler=ours), make(name, other, "adam")
-    for step in range(10):
-        closure = Scaled(ours, model, step)
-        optimizer.step(closure, samples=closure.samples)
-    train(plain, other, 10)
-    assert torch.equal(weights(model), weights(other))
-    assert ours.get_scale() == 2.0**4 * 2**3  # it grew every third step
-
-
-@every_method
-@pytest.mark.parametrize("at", [0, 1])
-def test_an_overflow_in_either_pass_skips_the_step(name, at):
-    model = net(norm=True)
-    ours = scaler()
-    optimizer = make(name, model, "adam", scaler=ours)
-    at += name == "esam" and at == 1  # its second call is a forward pass alone
-    for step in range(5):
-        closure = Scaled(ours, model, step)
-        optimizer.step(closure, samples=closure.samples)
-    ignored = ("skipped", "growth")
-    before = frozen([model.state_dict(), optimizer.base.state_dict()])
-    memory = {k: v for k, v in frozen(optimizer.memory).items() if k not in ignored}
-    scale = ours.get_scale()
-    closure = Scaled(ours, model, 5, factor=1e39, at=at)
-    optimizer.step(closure, samples=closure.samples)
-    if closure.calls <= at:
-        assert optimizer.memory["skipped"] == 0  # this step had no such pass
-        return
-    assert same([model.state_dict(), optimizer.base.state_dict()], before)
-    assert same({k: v for k, v in optimizer.memory.items() if k not in ignored}, memory)
-    assert optimizer.memory["skipped"] == 1
-    assert ours.get_scale() == scale / 2
+@every_class
+def test_half_precision(name):
+    """Autocast, a loss scale, an overflow in either pass, weights in bf16."""
+    result = precision.precision(SUBJECTS[name])
+    assert result.verdict is Verdict.PASSED, f"{result.seen}. {result.advice}"
 
 
 def test_the_scale_moves_as_torch_moves_it():
@@ -81,9 +31,9 @@ def test_the_scale_moves_as_torch_moves_it():
     optimizer, bare = make("erm", model, "adam", scaler=ours), BASES["adam"](bare_model.parameters())
     for step in range(20):
         factor = 1e39 if step in (4, 5, 11) else 1.0
-        optimizer.step(Scaled(ours, model, step, factor=factor))
+        optimizer.step(Closure(model, step, scaler=ours, factor=factor))
         bare.zero_grad()
-        Scaled(theirs, bare_model, step, factor=factor)()
+        Closure(bare_model, step, scaler=theirs, factor=factor)()
         theirs.step(bare)
         theirs.update()
         assert ours.get_scale() == theirs.get_scale(), step
@@ -94,7 +44,7 @@ def test_the_scale_survives_a_resume():
     model, ours = net(), scaler()
     optimizer = make("sam", model, "adam", scaler=ours)
     for step in range(4):
-        optimizer.step(Scaled(ours, model, step))
+        optimizer.step(Closure(model, step, scaler=ours))
     file = io.BytesIO()
     torch.save([model.state_dict(), optimizer.state_dict(), ours.state_dict()], file)
     file.seek(0)
@@ -105,8 +55,8 @@ def test_the_scale_survives_a_resume():
     second.load_state_dict(state)
     second_scaler.load_state_dict(scale)
     for step in range(4, 9):
-        optimizer.step(Scaled(ours, model, step))
-        second.step(Scaled(second_scaler, again, step))
+        optimizer.step(Closure(model, step, scaler=ours))
+        second.step(Closure(again, step, scaler=second_scaler))
     assert torch.equal(weights(model), weights(again))
     assert ours.get_scale() == second_scaler.get_scale()
 
@@ -115,43 +65,8 @@ def test_a_disabled_scaler_is_none():
     model = net()
     off = torch.amp.GradScaler("cpu", enabled=False)
     optimizer = make("sam", model, scaler=off)
-    optimizer.step(Scaled(off, model, 0))
+    optimizer.step(Closure(model, 0, scaler=off))
     assert optimizer.memory["step"] == 1
-
-
-@every_method
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-def test_autocast(name, dtype):
-    model, ours = net(), torch.amp.GradScaler("cpu", init_scale=256.0, enabled=dtype is torch.float16)
-    optimizer = make(name, model, "adam", scaler=ours)
-    for step in range(8):
-        closure = Scaled(ours, model, step)
-        with torch.autocast("cpu", dtype):
-            optimizer.step(closure, samples=closure.samples)
-    assert weights(model).isfinite().all()
-    assert weights(model).dtype == torch.float32
-    assert optimizer.memory["skipped"] == 0
-
-
-@every_method
-@pytest.mark.parametrize("base", ["momentum", "adam"])
-def test_weights_in_bf16(name, base):
-    """It runs, the averages are kept in float32, and without perturbation it is the base."""
-    model, bare_model = net(dtype=torch.bfloat16), net(dtype=torch.bfloat16)
-    optimizer = make(name, model, base)
-    train(optimizer, model, 8, dtype=torch.bfloat16)
-    assert weights(model).isfinite().all()
-    kept = [part for name in optimizer.vectors if name in optimizer.memory for part in optimizer.memory[name].dense()]
-    assert {part.dtype for part in kept} <= {torch.float32}
-    model = net(dtype=torch.bfloat16)
-    neutral = make(name, model, base, rho=0.0, **NEUTRAL.get(name, {}))
-    bare = BASES[base](bare_model.parameters())
-    train(neutral, model, 5, dtype=torch.bfloat16)
-    for step in range(5):
-        bare.zero_grad()
-        Closure(bare_model, step, dtype=torch.bfloat16)()
-        bare.step()
-    assert torch.equal(weights(model), weights(bare_model))
 
 
 def convolutions(channels_last: bool) -> nn.Module:
@@ -170,7 +85,7 @@ class Images(Closure):
             self.x = self.x.contiguous(memory_format=torch.channels_last)
 
 
-@every_method
+@every_class
 def test_channels_last(name):
     """Same training, and the parameters keep their strides; gradients get them too."""
     results = []
@@ -213,7 +128,7 @@ def test_on_a_gpu(name, kind):
     ours = torch.amp.GradScaler("cuda", init_scale=256.0, enabled=kind == "fp16")
     optimizer = make(name, model, "adam", scaler=ours, same_dropout=True)
     for step in range(8):
-        closure = Scaled(ours, model, step, device="cuda")
+        closure = Closure(model, step, scaler=ours, device="cuda")
         with torch.autocast("cuda", dtype, enabled=kind != "fp32"):
             optimizer.step(closure, samples=closure.samples)
     assert weights(model).isfinite().all()

@@ -6,7 +6,7 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from support.methods import METHODS, NEUTRAL, frozen, make, same
+from support.methods import CLASSES, NEUTRAL, frozen, make, same
 from torch import nn
 
 quick = settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -42,7 +42,7 @@ def groups(model: Bag, cut: int, rho: float) -> list[dict]:
     return [{"params": part} | ({"rho": rho} if i else {}) for i, part in enumerate(parts)]
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", CLASSES)
 @quick
 @given(sizes=shapes, dtype=dtypes, cut=st.integers(0, 5), rho=st.floats(0, 1))
 def test_any_shapes_dtypes_and_groups(name, sizes, dtype, cut, rho):
@@ -61,7 +61,7 @@ def test_any_shapes_dtypes_and_groups(name, sizes, dtype, cut, rho):
     assert same(torch.load(file, weights_only=True), optimizer.state_dict())
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", CLASSES)
 @quick
 @given(sizes=shapes, dtype=dtypes, cut=st.integers(0, 5))
 def test_rho_zero_is_the_base_for_any_shapes(name, sizes, dtype, cut):

@@ -1,64 +1,39 @@
 """Point 9: two ranks are one process on the whole batch, and take the same decisions."""
 
-import subprocess
-import sys
-
 import pytest
 import torch
-from support import ROOT, ranks
-from support.methods import METHODS, net
-from support.ranks import OWN_SAMPLES, RANKS
+from support.methods import METHODS, SUBJECTS, net
 
+from sam_bench.contract import Verdict, ranks
 from sam_bench.optim import SAM, distributed
 
 pytestmark = pytest.mark.xdist_group("optimizer ranks")  # they share two processes
 
 
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory) -> list[dict]:
-    """The results of both ranks; a deadlock ends in the time limit."""
-    folder = tmp_path_factory.mktemp("ranks")
-    started = [
-        subprocess.Popen([sys.executable, ranks.__file__, str(rank), str(folder / "meeting"), str(folder / "out")],
-                         cwd=ROOT)
-        for rank in range(RANKS)
-    ]  # fmt: skip
-    try:
-        assert [process.wait(timeout=200) for process in started] == [0] * RANKS
-    finally:
-        for process in started:
-            process.kill()
-    return [torch.load(f"{folder / 'out'}.{rank}") for rank in range(RANKS)]
+def started():
+    """What both ranks say of every method; a deadlock ends in the time limit."""
+    return ranks.across_ranks(list(SUBJECTS.values()))
 
 
-@pytest.fixture(scope="module")
-def alone() -> dict:
-    return ranks.all_runs(None)
+@pytest.mark.parametrize("name", METHODS)
+def test_ranks_are_one_process_on_the_whole_batch(name, started):
+    """And agree, also after a NaN on one of them and with a perturbation per device."""
+    result = ranks.ranks(SUBJECTS[name], started)
+    assert result.verdict is Verdict.PASSED, f"{result.seen}. {result.advice}"
 
 
-def test_all_ranks_agree(runs):
-    first, second = runs
-    for name in first:
-        assert torch.equal(first[name]["w"], second[name]["w"]), name
-        assert first[name]["counts"] == second[name]["counts"], name
-
-
-@pytest.mark.parametrize("name", [name for name in METHODS if name not in OWN_SAMPLES])
-def test_ranks_are_one_process_on_the_whole_batch(name, runs, alone):
-    assert runs[0][name]["counts"] == alone[name]["counts"]
-    # Adam divides by the size of the gradient and so magnifies rounding, LookSAM by that of g_v.
-    torch.testing.assert_close(runs[0][name]["w"], alone[name]["w"], rtol=0, atol=1e-6)
+def test_who_is_not_one_process():
+    """Each rank chooses among its own samples."""
+    assert {name for name in METHODS if not SUBJECTS[name].claims.one_process} == {"ausam", "esam"}
 
 
 @pytest.mark.parametrize("name", ["sam", "asam"])
-def test_m_sharpness_per_device_is_pieces_of_that_size(name, runs, alone):
-    together = runs[0][f"{name} per device"]["w"]
-    torch.testing.assert_close(together, alone[f"{name} per device"]["w"], rtol=0, atol=1e-9)
-    assert not torch.equal(together, runs[0][name]["w"])
-
-
-def test_a_bad_loss_on_one_rank_skips_the_step_on_all(runs):
-    assert [run["one bad rank"]["counts"]["skipped"] for run in runs] == [1, 1]
+def test_m_sharpness_per_device_is_pieces_of_that_size(name, started):
+    together = started[name][0]["device"]["w"]
+    alone = ranks.train(SUBJECTS[name], None, m_sharpness=ranks.pieces(SUBJECTS[name], None))
+    torch.testing.assert_close(together, alone["w"], rtol=0, atol=1e-9)
+    assert not torch.equal(together, started[name][0]["whole"]["w"])
 
 
 def test_the_device_option_needs_the_ddp_model(monkeypatch):

@@ -38,8 +38,9 @@ MAY_IMPORT = {
     "sweeps": TRAINING,
     "sharpness": TRAINING,
     "speed": TRAINING,
+    "contract": (*TRAINING, "speed"),
     "results": STORE,
-    "commands": (*TRAINING, *USERS, "results"),
+    "commands": (*TRAINING, *USERS, "contract", "results"),
     "cli": ("errors", "commands", "store.places", "config.files", ""),
     "__main__": ("cli",),
 }

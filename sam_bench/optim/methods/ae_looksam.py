@@ -7,6 +7,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from sam_bench.optim.base import Common
+from sam_bench.optim.claims import Claims, Limit
 from sam_bench.optim.methods.looksam import ReusingSAM
 from sam_bench.optim.when import TINY, Always, LargeGradient
 
@@ -17,6 +18,16 @@ class AELookSAM(ReusingSAM):
     Cost `1 + sam_fraction`. The thresholds are ours: for a normal `s_t` they take a fifth of the steps, the share that
     the paper is said to use (unverified). Options as in AESAM and LookSAM. Raises ValueError without total_steps.
     """
+
+    claims = Claims(
+        passes=lambda optimizer, steps, n: steps + optimizer.memory["sampled"],
+        neutral={"alpha": 0.0},
+        limits=(
+            Limit({"lambda_1": -math.inf, "lambda_2": -math.inf}, "sam", 1e-6),
+            Limit({"lambda_1": math.inf, "lambda_2": math.inf}, "erm"),
+        ),
+        small={"lambda_1": -1.0, "lambda_2": 1.0},
+    )
 
     def __init__(
         self, base: Optimizer, model: nn.Module, *, rho: float = 0.05, alpha: float = 0.7, per_tensor: bool = False,

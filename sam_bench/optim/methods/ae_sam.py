@@ -7,6 +7,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from sam_bench.optim.base import Common
+from sam_bench.optim.claims import Claims, Limit
 from sam_bench.optim.methods.sam import SAM
 from sam_bench.optim.when import Always, LargeGradient
 
@@ -25,6 +26,14 @@ class AESAM(SAM):
 
     Raises ValueError without total_steps.
     """
+
+    claims = Claims(
+        passes=lambda optimizer, steps, n: steps + optimizer.memory["sampled"],
+        limits=(
+            Limit({"lambda_1": -math.inf, "lambda_2": -math.inf}, "sam"),
+            Limit({"lambda_1": math.inf, "lambda_2": math.inf}, "erm"),
+        ),
+    )
 
     def __init__(
         self, base: Optimizer, model: nn.Module, *, rho: float = 0.05, delta: float = 0.9, lambda_1: float = -1.0,

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from sam_bench.optim.base import TINY, Common
+from sam_bench.optim.claims import Claims, Limit
 from sam_bench.optim.methods.sam import SAM
 from sam_bench.optim.oracle import Oracle
 from sam_bench.optim.vector import Vector
@@ -32,6 +33,16 @@ class AUSAM(SAM):
     in the epoch, which is right only where the order never changes (a warning says so). Raises TypeError where the
     closure takes no `index`, ValueError where it does not return a loss per sample, or without steps_per_epoch.
     """
+
+    claims = Claims(
+        passes=lambda optimizer, steps, n: (
+            2 * min(steps, optimizer.steps_per_epoch)
+            + 2 * int(optimizer.alpha * n) / n * max(0, steps - optimizer.steps_per_epoch)
+        ),
+        neutral={"alpha": 1.0},
+        limits=(Limit({"alpha": 1.0}, "sam"),),
+        one_process=False,
+    )
 
     chooses_samples = True
 

@@ -6,6 +6,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from sam_bench.optim.base import Common, SharpnessAware
+from sam_bench.optim.claims import Claims, Limit
 from sam_bench.optim.oracle import Oracle
 from sam_bench.optim.vector import Vector
 
@@ -26,6 +27,13 @@ class ESAM(SharpnessAware):
 
     Raises TypeError where the closure takes no `index`, ValueError where it does not return a loss per sample.
     """
+
+    claims = Claims(
+        passes=lambda optimizer, steps, n: steps * (1 + 1 / 3 + max(int(optimizer.gamma * n) - 1, 2) / n),
+        neutral={"gamma": 1.0},
+        limits=(Limit({"beta": 1.0, "gamma": 1.0}, "sam"),),
+        one_process=False,
+    )
 
     chooses_samples = True
 

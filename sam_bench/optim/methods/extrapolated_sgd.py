@@ -7,6 +7,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from sam_bench.optim.base import Common, SharpnessAware
+from sam_bench.optim.claims import Claims
 from sam_bench.optim.oracle import Oracle
 from sam_bench.optim.vector import Vector
 
@@ -23,6 +24,8 @@ class ExtrapolatedSGD(SharpnessAware):
 
     Raises ValueError for another `along`.
     """
+
+    claims = Claims(passes=lambda optimizer, steps, n: steps)
 
     vectors = ("d",)
 

@@ -6,6 +6,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from sam_bench.optim.base import Common
+from sam_bench.optim.claims import Claims, Limit
 from sam_bench.optim.methods.sam import SAM
 from sam_bench.optim.vector import Vector
 
@@ -19,6 +20,8 @@ class FSAM(SAM):
         sigma: share of the moving average that is taken off.
         lmbda: weight of the old average; the repository's scripts use 0.6 and 0.95.
     """
+
+    claims = Claims(passes=SAM.claims.passes, limits=(Limit({"sigma": 0.0}, "sam"),))
 
     vectors = ("m",)
 

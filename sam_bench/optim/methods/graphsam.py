@@ -7,6 +7,7 @@ from torch.optim import Optimizer
 
 from sam_bench.optim.arguments import whole_number
 from sam_bench.optim.base import TINY, Common, SharpnessAware
+from sam_bench.optim.claims import Claims, Limit
 from sam_bench.optim.oracle import Oracle
 from sam_bench.optim.vector import Vector
 
@@ -24,6 +25,11 @@ class GraphSAM(SharpnessAware):
 
     Raises ValueError without steps_per_epoch.
     """
+
+    claims = Claims(
+        passes=lambda optimizer, steps, n: steps + -(-steps // optimizer.steps_per_epoch),
+        limits=(Limit({"steps_per_epoch": 1, "gamma": 1.0}, "sam"),),
+    )
 
     vectors: tuple[str, ...] = ("h",)
 

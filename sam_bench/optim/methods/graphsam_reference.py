@@ -8,6 +8,7 @@ from torch.optim import Optimizer
 
 from sam_bench.optim import distributed
 from sam_bench.optim.base import TINY, Common
+from sam_bench.optim.claims import Claims
 from sam_bench.optim.methods.graphsam import GraphSAM
 from sam_bench.optim.oracle import Oracle
 from sam_bench.optim.vector import Vector
@@ -29,6 +30,8 @@ class GraphSAMReference(GraphSAM):
         weigh_loss: multiply the updating gradient by its own loss, which is what `loss.backward(loss)` does.
         compound_decay: `rho * gamma^(m(m+1)/2)`, `m = floor(epoch/lambda)`, instead of `rho * gamma^m`.
     """
+
+    claims = Claims(passes=GraphSAM.claims.passes, neutral={"weigh_loss": False})
 
     vectors = ("h", "g_s")
 

@@ -6,6 +6,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from sam_bench.optim.base import TINY, Common
+from sam_bench.optim.claims import Claims, Limit
 from sam_bench.optim.methods.sam import SAM
 from sam_bench.optim.vector import Vector
 
@@ -20,6 +21,8 @@ class GSAM(SAM):
         rho_min: let rho follow the learning rate, `rho_min + (rho - rho_min) * lr/initial_lr` with the `initial_lr`
             that schedulers set (else the one at construction); None keeps rho.
     """
+
+    claims = Claims(passes=SAM.claims.passes, neutral={"alpha": 0.0}, limits=(Limit({"alpha": 0.0}, "sam"),))
 
     def __init__(
         self, base: Optimizer, model: nn.Module, *, rho: float = 0.05, alpha: float = 0.4,

@@ -6,6 +6,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from sam_bench.optim.base import TINY, Common
+from sam_bench.optim.claims import Claims, Limit
 from sam_bench.optim.methods.sam import SAM, When
 from sam_bench.optim.vector import Vector
 from sam_bench.optim.when import EveryK
@@ -67,6 +68,12 @@ class LookSAM(ReusingSAM):
 
     Raises ValueError for k < 1. The rule is from agreeing transcriptions; no official code is public.
     """
+
+    claims = Claims(
+        passes=lambda optimizer, steps, n: steps + -(-steps // optimizer.when.k),
+        neutral={"alpha": 0.0},
+        limits=(Limit({"k": 1}, "sam", 1e-6), Limit({"k": 1, "per_tensor": True}, "sam", 1e-6)),
+    )
 
     def __init__(
         self, base: Optimizer, model: nn.Module, *, rho: float = 0.05, k: int = 5, alpha: float = 0.7,

@@ -7,6 +7,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from sam_bench.optim.base import Common, SharpnessAware
+from sam_bench.optim.claims import Claims
 from sam_bench.optim.oracle import Oracle
 from sam_bench.optim.vector import Vector, wide
 
@@ -22,6 +23,8 @@ class MSAM(SharpnessAware):
         rho: radius; the authors use 3 for SGD and 1 for AdamW where SAM has 0.3.
         momentum: of an average of the gradients that is kept for a base without momentum (SGD with momentum = 0).
     """
+
+    claims = Claims(passes=lambda optimizer, steps, n: steps)
 
     vectors = ("v",)
 

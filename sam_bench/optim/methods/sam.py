@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from sam_bench.optim.base import Common, SharpnessAware
+from sam_bench.optim.claims import Claims
 from sam_bench.optim.oracle import Oracle
 from sam_bench.optim.vector import Vector
 from sam_bench.optim.when import Always
@@ -26,6 +27,8 @@ class SAM(SharpnessAware):
 
     Raises ValueError for an m_sharpness that is none of these. The other options are those of SharpnessAware.
     """
+
+    claims = Claims(passes=lambda optimizer, steps, n: 2 * steps)
 
     def __init__(
         self, base: Optimizer, model: nn.Module, *, rho: float = 0.05,

@@ -6,6 +6,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from sam_bench.optim.base import Common
+from sam_bench.optim.claims import Claims, Limit
 from sam_bench.optim.methods.sam import SAM
 from sam_bench.optim.when import EveryK
 
@@ -15,6 +16,10 @@ class SAMEveryK(SAM):
 
     Raises ValueError for k < 1.
     """
+
+    claims = Claims(
+        passes=lambda optimizer, steps, n: steps + -(-steps // optimizer.when.k), limits=(Limit({"k": 1}, "sam"),)
+    )
 
     def __init__(self, base: Optimizer, model: nn.Module, *, rho: float = 0.05, k: int = 5, **common: Unpack[Common]):
         super().__init__(base, model, rho=rho, when=EveryK(k), **common)

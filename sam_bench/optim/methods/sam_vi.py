@@ -7,6 +7,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from sam_bench.optim.base import Common, SharpnessAware
+from sam_bench.optim.claims import Claims, Limit
 from sam_bench.optim.oracle import Oracle
 from sam_bench.optim.vector import Vector
 
@@ -23,6 +24,11 @@ class SAMVI(SharpnessAware):
 
     Raises ValueError for another mode or a negative sigma.
     """
+
+    claims = Claims(
+        passes=lambda optimizer, steps, n: steps * (1 if optimizer.mode == "mfvi" else 2),
+        limits=(Limit({"mode": "both", "sigma": 0.0}, "sam"), Limit({"mode": "mfvi", "sigma": 0.0}, "erm")),
+    )
 
     def __init__(
         self, base: Optimizer, model: nn.Module, *, rho: float = 0.05, mode: Literal["mfvi", "both"] = "both",

@@ -10,6 +10,7 @@ from torch.optim import Optimizer
 from sam_bench.optim import distributed
 from sam_bench.optim.arguments import whole_number
 from sam_bench.optim.base import TINY, Common
+from sam_bench.optim.claims import Claims, Limit
 from sam_bench.optim.methods.sam import SAM
 from sam_bench.optim.vector import Vector, safe
 from sam_bench.optim.when import Always
@@ -37,6 +38,12 @@ class VSAM(SAM):
 
     Raises ValueError without steps_per_epoch, or where a block would have fewer than two values.
     """
+
+    claims = Claims(
+        passes=lambda optimizer, steps, n: steps + optimizer.memory["sampled"],
+        limits=(Limit({"K": 50, "M": 5}, "sam"),),  # a dozen steps are warm-up
+        small={"K": 4, "M": 2, "last": 2, "steps_per_epoch": 1},
+    )
 
     vectors = ("v",)
 

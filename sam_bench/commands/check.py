@@ -1,0 +1,197 @@
+"""`sam-bench check`."""
+
+import argparse
+import json
+import os
+import shutil
+import sys
+import tempfile
+import textwrap
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sam_bench.commands.words import need_bench
+from sam_bench.errors import UsageError
+from sam_bench.store import places
+
+if TYPE_CHECKING:
+    from sam_bench.contract.result import Report
+
+KINDS = ("optimizer", "model", "dataset", "launcher")
+SMALL_DATA = {"molecule": "chembl2321810", "image": "digits"}  # for a model: what needs no download
+NO_OP = ("dataset=digits", "model=fastnet_tiny", "optimizer=erm", "train.max_steps=1", "train.epochs=1", "device=cpu")
+
+
+def register(commands: argparse._SubParsersAction) -> None:
+    """Add the command to the command line."""
+    parser = commands.add_parser(
+        "check", help="hold an optimizer, a model, a data set or a launcher to the contract",
+        description="Holds one component to the contract (docs/check.md): optimizer=NAME, model=NAME, dataset=NAME or "
+        "launcher=NAME, a YAML of yours (SAM_BENCH_CONFIGS) or of this package, with overrides such as "
+        "optimizer.rho=0.1. Exit status: 0 all points hold, 1 one failed, 2 a wrong request.",
+    )  # fmt: skip
+    parser.add_argument("overrides", nargs="*", metavar="KIND=NAME", help="what to check, then overrides")
+    parser.add_argument(
+        "--target", metavar="PACKAGE.CLASS",
+        help="instead of a YAML: an optimizer class or an adapter, with its options as key=value",
+    )  # fmt: skip
+    parser.add_argument("--json", action="store_true", help="print the report as JSON")
+    parser.add_argument("--no-cost", action="store_true", help="of an optimizer: do not measure time and memory")
+    parser.add_argument("--seconds", type=float, default=600.0, help="to wait for a launcher's job (default: 600)")
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Check one component and print the report."""
+    need_bench()
+    if os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())
+    words = list(arguments.overrides)
+    if arguments.target:
+        report = _target(arguments.target, words, not arguments.no_cost)
+    else:
+        kind, name = _asked(words)
+        report = _CHECKS[kind](name, words, arguments)
+    print(json.dumps(report.as_dict(), indent=1) if arguments.json else shown(report))
+    return 0 if report.passed else 1
+
+
+def _asked(words: Sequence[str]) -> tuple[str, str]:
+    """The kind and the name that the first word asks for."""
+    kind, separator, name = (words[0] if words else "").partition("=")
+    if kind not in KINDS or not separator or not name:
+        raise UsageError(
+            "say first what to check: sam-bench check optimizer=NAME, model=NAME, dataset=NAME, launcher=NAME, or "
+            "--target PACKAGE.CLASS."
+        )
+    return kind, name
+
+
+# -- what is checked -------------------------------------------------------------------------------------------------
+
+
+def _target(path: str, words: Sequence[str], cost: bool) -> "Report":
+    """An optimizer by its import path, with options as `key=value`."""
+    import pkgutil
+
+    import yaml
+
+    from sam_bench.contract.subject import Subject
+
+    if wrong := [word for word in words if "=" not in word]:
+        raise UsageError(f"{wrong[0]!r} is no option of {path}: write key=value, for instance rho=0.1.")
+    try:
+        target = pkgutil.resolve_name(path)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise UsageError(f"--target {path} cannot be imported: {error}. Start from the folder that holds it.") from None
+    options = {key: yaml.safe_load(value) for key, _, value in (word.partition("=") for word in words)}
+    return _optimizer_report(Subject.of(target, path.rpartition(".")[2], options), cost)
+
+
+def _optimizer(name: str, words: Sequence[str], arguments: argparse.Namespace) -> "Report":
+    import pkgutil
+
+    from sam_bench.config.compose import compose_specs
+    from sam_bench.contract.subject import Subject
+
+    config = dict(compose_specs(words)[0].config["optimizer"])
+    target = pkgutil.resolve_name(config.pop("_target_"))
+    asked = {word.partition("=")[0].removeprefix("optimizer.") for word in words if word.startswith("optimizer.")}
+    options = {key: value for key, value in config.items() if key in asked}
+    return _optimizer_report(Subject.of(target, name, options, config), not arguments.no_cost)
+
+
+def _optimizer_report(subject: Any, cost: bool) -> "Report":
+    from dataclasses import replace
+
+    from sam_bench.contract.optimizers import check
+
+    report = check(subject)
+    if not cost:
+        return report
+    from sam_bench.contract.cost import measured
+
+    return replace(report, measured=measured(subject))
+
+
+def _model(name: str, words: Sequence[str], arguments: argparse.Namespace) -> "Report":
+    from sam_bench.config.compose import compose_specs
+    from sam_bench.contract import model_subject, models
+    from sam_bench.speed.workload import model_config
+
+    if not any(word.startswith("dataset=") for word in words):
+        accepts = model_config(name)["accepts"]
+        words = [*words, f"dataset={SMALL_DATA[next(kind for kind in accepts if kind in SMALL_DATA)]}"]
+    subject = model_subject.of_config(compose_specs(words)[0].config, name, places.data_dir())
+    return models.check(subject)
+
+
+def _dataset(name: str, words: Sequence[str], arguments: argparse.Namespace) -> "Report":
+    import yaml
+
+    from sam_bench.config import files
+    from sam_bench.config.compose import compose_specs
+    from sam_bench.contract import datasets
+
+    if not any(word.startswith("model=") for word in words):
+        found = [path for folder in files.config_dirs() for path in (folder / "dataset").glob(f"{name}.yaml")]
+        modality = yaml.safe_load(found[0].read_text()).get("modality") if found else None
+        words = [*words, "model=fastnet_tiny"] if modality == "image" else words
+    config = compose_specs(words)[0].config
+    return datasets.check(datasets.of_config(config, name, places.data_dir()))
+
+
+def _launcher(name: str, words: Sequence[str], arguments: argparse.Namespace) -> "Report":
+    from sam_bench.config.build import build_engine
+    from sam_bench.config.compose import compose_specs, launcher_config
+    from sam_bench.contract.launchers import launcher_contract
+    from sam_bench.sweeps.engines import local
+
+    (cell,) = compose_specs(NO_OP)
+    places.results_dir().mkdir(parents=True, exist_ok=True)
+    folder = Path(tempfile.mkdtemp(prefix="check-", dir=places.results_dir()))  # where all nodes look
+    try:
+        if name == "local":
+            engine = local.LocalEngine(folder, local.slots([cell], 1, 1))
+        else:
+            engine = build_engine(launcher_config(name, words[1:]), folder, 1)
+        return launcher_contract(name, engine, cell, folder, seconds=arguments.seconds)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+_CHECKS = {"optimizer": _optimizer, "model": _model, "dataset": _dataset, "launcher": _launcher}
+
+
+# -- the report as text ----------------------------------------------------------------------------------------------
+
+
+def shown(report: "Report") -> str:
+    """The table of the points, what to do where one does not hold, the cost, and the badge."""
+    width = max(60, min(shutil.get_terminal_size().columns, 140))
+    lines = [f"{report.kind} {report.name}: sam_bench contract {report.version}", ""]
+    for result in report.results:
+        lines.append(f"{result.point:>3}  {result.verdict:<15} {result.title}")
+        said = [result.seen, *([f"-> {result.advice}"] if result.advice else [])]
+        for text in said:
+            lines += textwrap.wrap(text, width, initial_indent=" " * 21, subsequent_indent=" " * 21)
+    if report.measured:
+        lines += ["", *_cost(report.measured)]
+    return "\n".join([*lines, "", report.badge])
+
+
+def _cost(measured: Mapping[str, Any]) -> list[str]:
+    """What was measured, a line each; of a list the median, least and most."""
+    import statistics
+
+    def word(value: Any) -> str:
+        if isinstance(value, list) and value and isinstance(value[0], float):
+            return f"{statistics.median(value):.3g} ({min(value):.3g} to {max(value):.3g})"
+        return (
+            f"{value:.4g}" if isinstance(value, float) else "; ".join(value) if isinstance(value, list) else str(value)
+        )
+
+    return [
+        f"     {key.replace('_', ' ')}: {word(value)}" for key, value in measured.items() if value not in ([], None)
+    ]

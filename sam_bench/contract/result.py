@@ -1,0 +1,130 @@
+"""What a check answers: a verdict, what was seen, what to do."""
+
+import enum
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+VERSION = "1.0"  # of the contract: a new or sharper point raises it
+
+
+class Verdict(enum.StrEnum):
+    """How a point came out. A finding is worth a look; it does not break the contract."""
+
+    PASSED = "passed"
+    FAILED = "failed"
+    FINDING = "finding"
+    NOT_APPLICABLE = "not applicable"
+
+
+class Broken(Exception):
+    """A point does not hold: what was seen, and what to do where that differs from the point's general advice."""
+
+    def __init__(self, seen: str, advice: str = ""):
+        super().__init__(seen)
+        self.advice = advice
+
+
+class Finding(Broken):
+    """Something worth a look that breaks no point."""
+
+
+class NotApplicable(Exception):
+    """The point has nothing to say here, and why."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """One point: what was seen, and what to do where it did not pass."""
+
+    point: str
+    title: str
+    verdict: Verdict
+    seen: str
+    advice: str = ""
+
+
+@dataclass(frozen=True)
+class Report:
+    """All points of one optimizer, model, data set or launcher; `measured` holds its cost where that was measured."""
+
+    kind: str
+    name: str
+    results: tuple[Result, ...]
+    measured: Mapping[str, Any] = field(default_factory=dict)
+    version: str = VERSION
+
+    @property
+    def failed(self) -> list[Result]:
+        """The points that do not hold."""
+        return [result for result in self.results if result.verdict is Verdict.FAILED]
+
+    @property
+    def passed(self) -> bool:
+        """Whether no point failed."""
+        return not self.failed
+
+    @property
+    def badge(self) -> str:
+        """One line to show: what passed, and the version of the contract."""
+        if self.passed:
+            return f"{self.name} passes sam_bench contract {self.version}"
+        return f"{self.name} fails sam_bench contract {self.version}: {', '.join(r.point for r in self.failed)}"
+
+    def demand(self) -> None:
+        """Raise AssertionError that names each point that failed, what was seen and what to do."""
+        lines = [f"{r.point}. {r.title}: {r.seen}. {r.advice}".rstrip() for r in self.failed]
+        if lines:
+            raise AssertionError("\n".join([self.badge, *lines]))
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        return {
+            "contract": self.version,
+            "kind": self.kind,
+            "name": self.name,
+            "passed": self.passed,
+            "badge": self.badge,
+            "points": [asdict(result) for result in self.results],
+            "measured": dict(self.measured),
+        }
+
+
+Check = Callable[..., str]
+
+
+@dataclass(frozen=True)
+class Point:
+    """A check: called with its subject it answers a Result, whatever the subject raises.
+
+    `check` returns what was seen, or raises Broken, Finding or NotApplicable.
+    """
+
+    number: str
+    title: str
+    advice: str
+    check: Check
+
+    def __call__(self, *subject: Any) -> Result:
+        verdict, advice = Verdict.PASSED, ""
+        try:
+            seen = self.check(*subject)
+        except NotApplicable as reason:
+            verdict, seen = Verdict.NOT_APPLICABLE, str(reason)
+        except Broken as broken:
+            verdict = Verdict.FINDING if isinstance(broken, Finding) else Verdict.FAILED
+            seen, advice = str(broken), broken.advice or self.advice
+        except Exception as error:  # whatever somebody's code raises is an answer
+            lines = str(error).strip().splitlines() or ["no message"]
+            verdict, seen, advice = Verdict.FAILED, f"it raised {type(error).__name__}: {lines[0]}", self.advice
+        return Result(self.number, self.title, verdict, seen, advice)
+
+
+def point(number: str, title: str, advice: str) -> Callable[[Check], Point]:
+    """Makes a Point of a function."""
+    return lambda check: Point(number, title, advice, check)
+
+
+def results(points: Sequence[Point], *subject: Any) -> tuple[Result, ...]:
+    """All points, in their order."""
+    return tuple(each(*subject) for each in points)

@@ -1,0 +1,176 @@
+"""An optimizer under check: how it is made on the small problem, what it takes, what it claims."""
+
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from sam_bench.contract.problem import BASES, EPOCH, TOTAL, Closure, net
+from sam_bench.errors import UsageError
+from sam_bench.optim import SharpnessAware, create_optimizer
+from sam_bench.optim.claims import Claims
+from sam_bench.optim.create import option_names
+from sam_bench.optim.oracle import accepts
+
+
+class Plain:
+    """A torch optimizer as its documentation drives it: cleared gradients, one closure, `step`; no base, no model."""
+
+    claims = Claims(passes=lambda optimizer, steps, n: steps)
+
+    def __init__(self, inner: Optimizer, scaler: torch.amp.GradScaler | None = None):
+        self.inner, self.scaler = inner, scaler
+
+    def step(self, closure: Callable[[], Tensor]) -> Any:
+        """One update; with a scaler as torch's recipe for mixed precision has it."""
+        if self.scaler is None:
+            return self.inner.step(lambda: self._cleared(closure).mean())
+        loss = self._cleared(closure)
+        self.scaler.step(self.inner)
+        self.scaler.update()
+        return loss
+
+    def _cleared(self, closure: Callable[[], Tensor]) -> Tensor:
+        self.inner.zero_grad()
+        with torch.enable_grad():
+            return closure()
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "inner":  # while it is unpickled
+            raise AttributeError(name)
+        return getattr(self.inner, name)
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What `target` makes, with `options`.
+
+    `target` is the stem of a YAML file of configs/optimizer, a class or function called as `target(base, model,
+    **options)`, or a class of torch optimizers, called as `target(params, **options)`. The options that the class
+    claims to be `small` stand above those of a YAML (`defaults`) and below those that were asked for (`options`).
+    `over` are the bases of the points that are checked over several.
+    """
+
+    target: Any
+    name: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+    defaults: Mapping[str, Any] = field(default_factory=dict)
+    over: tuple[str, ...] = tuple(BASES)
+
+    @classmethod
+    def of(cls, target: Any, name: str | None = None, options: Mapping[str, Any] | None = None,
+           defaults: Mapping[str, Any] | None = None) -> "Subject":  # fmt: skip
+        """The subject; raises UsageError for a target that cannot be made with these options, and why."""
+        named = name or (target if isinstance(target, str) else getattr(target, "__name__", type(target).__name__))
+        subject = cls(target, named, dict(options or {}), dict(defaults or {}))
+        try:
+            subject.make(net())
+        except UsageError:
+            raise
+        except Exception as error:
+            raise UsageError(
+                f"{subject.call} raised {type(error).__name__}: {error}. An optimizer that is made in another way "
+                "needs an adapter: docs/check.md has one of ten lines."
+            ) from error
+        return subject
+
+    # -- what it is ------------------------------------------------------------------------------------------------
+
+    @property
+    def plain(self) -> bool:
+        """Whether it is an optimizer of torch's kind, made of parameters alone."""
+        target = self.target
+        if not (isinstance(target, type) and issubclass(target, Optimizer)) or issubclass(target, SharpnessAware):
+            return False
+        return next(iter(inspect.signature(target).parameters), "") == "params"
+
+    @property
+    def call(self) -> str:
+        """The call that makes it, in words."""
+        return f"{self.name}({'params' if self.plain else 'base, model'}, **options)"
+
+    @property
+    def bases(self) -> tuple[str, ...]:
+        """The bases that it is checked over."""
+        return ("itself",) if self.plain else self.over
+
+    @cached_property
+    def kind(self) -> type:
+        """The class of the optimizer."""
+        return type(self._built(BASES["sgd"](net().parameters()), net(), {}))
+
+    @property
+    def ours(self) -> bool:
+        """Whether it is a SharpnessAware, which counts its passes and skips steps that are not finite."""
+        return issubclass(self.kind, SharpnessAware)
+
+    @property
+    def claims(self) -> Claims:
+        """What it claims of itself; nothing where it claims nothing."""
+        return getattr(self.kind, "claims", None) or getattr(self.target, "claims", None) or Claims()
+
+    @cached_property
+    def takes(self) -> frozenset[str]:
+        """The names of its options."""
+        if self.plain:
+            return frozenset({*_named(self.target), "scaler"})
+        return frozenset(option_names(self.kind)) if self.ours else frozenset(_named(self.target))
+
+    # -- making and driving it -------------------------------------------------------------------------------------
+
+    def make(self, model: nn.Module, base: Any = "momentum", **options: Any) -> Any:
+        """It on `model`, around a base of that name or one that is built already."""
+        if isinstance(base, str) and not self.plain:
+            base = BASES[base](model.parameters())
+        return self._built(base, model, options)
+
+    def neutral(self, model: nn.Module, base: Any = "momentum", **options: Any) -> Any:
+        """It without perturbation: rho = 0 and what else it claims to be neutral."""
+        return self.make(model, base, **{"rho": 0.0, **self.claims.neutral, **options})
+
+    def train(self, optimizer: Any, model: nn.Module, steps: int, start: int = 0, **data: Any) -> list[Closure]:
+        """So many steps; their closures."""
+        closures = [Closure(model, step, **data) for step in range(start, start + steps)]
+        for closure in closures:
+            self.step(optimizer, closure)
+        return closures
+
+    def step(self, optimizer: Any, closure: Any) -> Any:
+        """One step, with the positions of the samples where it takes them."""
+        if isinstance(optimizer, SharpnessAware) or accepts(optimizer.step, "samples"):
+            return optimizer.step(closure, samples=closure.samples)
+        return optimizer.step(closure)
+
+    def _built(self, base: Any, model: nn.Module, options: Mapping[str, Any]) -> Any:
+        given = {**self.defaults, **self._small, **self.options, **options}
+        if self.plain:
+            scaler = given.pop("scaler", None)
+            return Plain(self.target(model.parameters(), **given), scaler)
+        lengths = {"total_steps": TOTAL, "steps_per_epoch": EPOCH}
+        if isinstance(self.target, str):
+            return create_optimizer(self.target, base, model, **{**lengths, **given})
+        if not _is_ours(self.target):
+            lengths = {key: value for key, value in lengths.items() if key in _named(self.target)}
+        return self.target(base, model, **{**lengths, **given})
+
+    @cached_property
+    def _small(self) -> Mapping[str, Any]:
+        target = self.target
+        if isinstance(target, str):
+            model = net()
+            target = type(create_optimizer(target, "sgd", model, total_steps=TOTAL, steps_per_epoch=EPOCH))
+        return getattr(target, "claims", Claims()).small
+
+
+def _is_ours(target: Any) -> bool:
+    return isinstance(target, type) and issubclass(target, SharpnessAware)
+
+
+def _named(target: Any) -> set[str]:
+    """The names of the arguments of a call, without `**`."""
+    return {p.name for p in inspect.signature(target).parameters.values() if p.kind is not p.VAR_KEYWORD}
