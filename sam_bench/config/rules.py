@@ -73,6 +73,7 @@ DATASET_RULES: dict[str, Rule] = {
     ),
     "dataset.kind": _one_of("regression", "binary"),
     "dataset.descriptors": _one_of(True, False),
+    "dataset.max_atoms": _integer(1),
     "dataset.verify": _one_of(True, False),
     "dataset.valid_fraction": (lambda v: _is_number(v) and 0 < v < 1, "a number between 0 and 1, neither of them"),
     "dataset.subset": _or_null(_integer(10)),

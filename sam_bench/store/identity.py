@@ -9,8 +9,8 @@ from collections.abc import Mapping
 WHERE = {"paths", "data_dir", "results_dir", "device", "devices", "jobs", "hydra", "launcher"}
 WATCHED = {"logger", "experiment"}
 UNIMPORTANT_WITHIN = {"train": re.compile("checkpoint_.*"), "dataset": re.compile("urls?|licence|unpacked|path")}
-# Keys that came later: at this value a run is the one from before there was the key.
-LATER = {"compile": False}
+# Keys that came later: at this value a run is the one from before there was the key. A dot leads into a section.
+LATER = {"compile": False, "dataset.max_atoms": 600}
 
 
 def run_id(labels: Mapping, config: Mapping) -> str:
@@ -23,10 +23,21 @@ def run_id(labels: Mapping, config: Mapping) -> str:
 def important(config: Mapping) -> dict:
     """The part of a configuration that decides the result, in plain values; 1.0 and 1 are the same value."""
     return {
-        str(key): _plain(value, UNIMPORTANT_WITHIN.get(key))
+        str(key): _plain(_without_later(value, f"{key}."), UNIMPORTANT_WITHIN.get(key))
         for key, value in config.items()
-        if key not in WHERE | WATCHED and not (key in LATER and value == LATER[key])
+        if key not in WHERE | WATCHED and not _is_later(str(key), value)
     }
+
+
+def _is_later(key: str, value) -> bool:
+    return key in LATER and value == LATER[key]
+
+
+def _without_later(section, prefix: str):
+    """A section of the configuration without the keys that came later and have their first value."""
+    if not isinstance(section, (dict, Mapping)):
+        return section
+    return {key: value for key, value in section.items() if not _is_later(f"{prefix}{key}", value)}
 
 
 def _plain(value, left_out: re.Pattern | None):
