@@ -33,6 +33,7 @@ class _Table(DataSet):
     fractions: Annotated[list[float], _PARTS, "of train, valid and test"]
     features: Annotated[Literal["grover", "ogb", "compt"], "numbers per atom and bond; by default the model's own"]
     descriptors: Annotated[bool, "add RDKit's 2D descriptors of the molecule"]
+    max_atoms: Annotated[int, at_least(1), "a molecule with more heavy atoms is left out, and counted in a note"]
 
 
 @dataclass(frozen=True, kw_only=True)

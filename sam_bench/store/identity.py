@@ -10,8 +10,8 @@ from typing import Any
 WHERE = {"paths", "data_dir", "results_dir", "device", "devices", "threads", "jobs", "hydra", "launcher"}
 WATCHED = {"logger", "experiment"}
 UNIMPORTANT_WITHIN = {"train": re.compile("checkpoint_.*"), "dataset": re.compile("urls?|licence|unpacked|path")}
-# Keys that came later: at this value a run is the one from before there was the key.
-LATER = {"compile": False, "test": True}
+# Keys that came later: at this value a run is the one from before there was the key. A dot leads into a section.
+LATER = {"compile": False, "test": True, "dataset.max_atoms": 600}
 
 
 def run_id(labels: Mapping[str, Any], config: Mapping[str, Any]) -> str:
@@ -24,10 +24,21 @@ def run_id(labels: Mapping[str, Any], config: Mapping[str, Any]) -> str:
 def important(config: Mapping[str, Any]) -> dict[str, Any]:
     """The part of a configuration that decides the result, in plain values; 1.0 and 1 are the same value."""
     return {
-        str(key): _plain(value, UNIMPORTANT_WITHIN.get(key))
+        str(key): _plain(_without_later(value, f"{key}."), UNIMPORTANT_WITHIN.get(key))
         for key, value in config.items()
-        if key not in WHERE | WATCHED and not (key in LATER and value == LATER[key])
+        if key not in WHERE | WATCHED and not _is_later(str(key), value)
     }
+
+
+def _is_later(key: str, value: Any) -> bool:
+    return key in LATER and value == LATER[key]
+
+
+def _without_later(section: Any, prefix: str) -> Any:
+    """A section of the configuration without the keys that came later and have their first value."""
+    if not isinstance(section, (dict, Mapping)):
+        return section
+    return {key: value for key, value in section.items() if not _is_later(f"{prefix}{key}", value)}
 
 
 def _plain(value: Any, left_out: re.Pattern[str] | None) -> Any:

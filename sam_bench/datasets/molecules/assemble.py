@@ -13,6 +13,7 @@ from torch import Tensor
 
 from sam_bench import metrics
 from sam_bench.datasets.molecules.batch import MoleculeBatch
+from sam_bench.datasets.molecules.chemistry import MAX_ATOMS
 from sam_bench.datasets.molecules.featurize import PackedMolecules, featurize
 from sam_bench.datasets.molecules.scaffold import scaffolds
 from sam_bench.datasets.molecules.table import Table
@@ -23,7 +24,7 @@ from sam_bench.options.dataset import Molecules as Options
 from sam_bench.options.rules import check_one
 
 log = logging.getLogger(__name__)
-NAMED = 20  # of the unparsable SMILES, as many are named
+NAMED = 20  # of the lines or targets that a note is about, as many are named
 
 
 @dataclass(frozen=True)
@@ -47,15 +48,17 @@ class Molecules:
 
 def assemble(table: Table, *, name: str, modality: str, kind: str, metric: str, split: str,
              fractions: Sequence[float], split_seed: int, features: str, descriptors: bool, data_dir: Path,
-             verified: bool, notes: Sequence[str] = (), official: dict[str, np.ndarray] | None = None,
+             verified: bool, max_atoms: int = MAX_ATOMS, notes: Sequence[str] = (),
+             official: dict[str, np.ndarray] | None = None,
              evaluate: Callable[[np.ndarray, np.ndarray], tuple[float, list[str]]] | None = None) -> Task:  # fmt: skip
     """The task of a table; `official` are the row numbers of a published split, used with split=official.
 
-    Raises UsageError if no molecule can be parsed or the split does not exist.
+    Molecules of more than `max_atoms` atoms are left out. Raises UsageError if no molecule can be parsed or the split
+    does not exist.
     """
     _check(name, kind, metric, split, fractions, official)
     cache = _cache(data_dir)
-    packed = featurize(table.smiles, cache_dir=cache, descriptors=descriptors, features=features)
+    packed = featurize(table.smiles, cache_dir=cache, descriptors=descriptors, features=features, max_atoms=max_atoms)
     keep = np.asarray(packed.keep)
     if split == "official":
         splits = _renumber(official, keep, len(table.smiles))
@@ -65,7 +68,7 @@ def assemble(table: Table, *, name: str, modality: str, kind: str, metric: str, 
         splits = make_split(split, len(kept), fractions, split_seed, groups)
     packed.scale_descriptors(splits["train"])
     targets = torch.from_numpy(table.targets[keep]).float()
-    notes = [*notes, *unparsable(table, keep, official if split == "official" else None)]
+    notes = [*notes, *left_out(table, packed, max_atoms, official if split == "official" else None)]
     for note in notes:
         log.warning("%s: %s", name, shorten(note, 160))
     if kind == "binary":
@@ -100,16 +103,31 @@ def _cache(data_dir: Path) -> Path | None:
     return None
 
 
-def unparsable(table: Table, keep: np.ndarray, official: dict[str, np.ndarray] | None = None) -> list[str]:
-    """A note that counts and names the SMILES that RDKit could not parse, or none; per part of a published split."""
-    lost = np.setdiff1d(np.arange(len(table.smiles)), keep)
-    if len(lost) == 0:
-        return []
-    named = ", ".join(f"line {table.lines[i]} {table.smiles[i] or '(empty)'}" for i in lost[:NAMED])
-    more = f" and {len(lost) - NAMED} more" if len(lost) > NAMED else ""
-    parts = {name: np.isin(lost, index).sum() for name, index in (official or {}).items()}
-    where = f" ({', '.join(f'{name} {count}' for name, count in parts.items())})" if parts else ""
-    return [f"{len(lost)} of {len(table.smiles)} SMILES cannot be parsed and are left out{where}: {named}{more}"]
+def left_out(table: Table, packed: PackedMolecules, max_atoms: int,
+             official: dict[str, np.ndarray] | None = None) -> list[str]:  # fmt: skip
+    """Notes that count the SMILES left out and name their lines; per part of a published split.
+
+    The lines alone: a record may be published, the user's molecules need not be.
+    """
+    reasons = {
+        "cannot be parsed": packed.unparsable,
+        f"have more than dataset.max_atoms={max_atoms} atoms": packed.too_large,
+    }
+    notes = []
+    for reason, lost in reasons.items():
+        if lost:
+            parts = {name: np.isin(lost, index).sum() for name, index in (official or {}).items()}
+            where = f" ({', '.join(f'{name} {count}' for name, count in parts.items())})" if parts else ""
+            notes.append(
+                f"{len(lost)} of {len(table.smiles)} SMILES {reason} and are left out{where}: {_lines(table, lost)}"
+            )
+    return notes
+
+
+def _lines(table: Table, rows: Sequence[int]) -> str:
+    named = ", ".join(str(table.lines[i]) for i in rows[:NAMED])
+    more = f" and {len(rows) - NAMED} more" if len(rows) > NAMED else ""
+    return f"line{'s' if len(rows) > 1 else ''} {named}{more}"
 
 
 def one_class(targets: Tensor, splits: dict[str, Tensor], names: Sequence[str]) -> list[str]:

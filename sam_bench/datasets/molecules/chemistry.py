@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from rdkit import Chem, RDLogger
 from rdkit.Chem import Descriptors, rdPartialCharges
+from rdkit.ML.InfoTheory import entropy
 
 # Substructures of GROVER's atom features: hydrogen acceptor, donor, acidic, basic. Bits 0..3 of the code "flags";
 # bits 4..9 are "in a ring of 3..8 atoms".
@@ -24,6 +25,9 @@ PATTERNS = (
 HYBRIDS = [int(Chem.HybridizationType.names[n]) for n in ("SP", "SP2", "SP3", "SP3D", "SP3D2")]
 BOND_TYPES = [int(Chem.BondType.names[n]) for n in ("SINGLE", "DOUBLE", "TRIPLE", "AROMATIC")]
 _IMPLICIT = Chem.ValenceType.IMPLICIT
+MAX_ATOMS = 600  # of a molecule; the largest of MoleculeNet, in sider, has 492 besides hydrogen
+LETTERS = 16  # of a SMILES for each atom allowed; the longest of MoleculeNet has 3
+RECURSION_HOLDS = 150  # atoms up to which RDKit's own recursion computes a characteristic polynomial
 
 
 class Chunk(NamedTuple):
@@ -36,6 +40,7 @@ class Chunk(NamedTuple):
     bond_codes: np.ndarray  # (bonds, columns) int16
     atom_values: np.ndarray  # (atoms, 0 or 2) float32: what is no small integer
     ends: np.ndarray  # (bonds, 2) int32, the two atoms, counted inside the molecule
+    too_large: np.ndarray  # (k,) int64, rows that were left out for their size
     distances: np.ndarray  # (sum of atoms^2 or 0,) uint8, bonds on the shortest path; 255 is not connected
     descriptors: np.ndarray  # (m, 0 or number of RDKit descriptors) float32
 
@@ -46,6 +51,19 @@ def parse(smiles: object) -> Chem.Mol | None:
         return None
     mol = Chem.MolFromSmiles(smiles)
     return mol if mol is not None and mol.GetNumAtoms() else None
+
+
+def too_large(smiles: object, max_atoms: int) -> bool:
+    """Whether a SMILES string is too long to be parsed, or has more than `max_atoms` atoms besides hydrogen.
+
+    Rings, distances and scaffolds of a molecule cost up to the third power of its atoms; counting them costs nothing.
+    """
+    if not isinstance(smiles, str) or len(smiles) <= max_atoms:  # an atom takes at least one letter
+        return False
+    if len(smiles) > LETTERS * max_atoms:
+        return True
+    mol = Chem.MolFromSmiles(smiles, sanitize=False)
+    return mol is not None and mol.GetNumHeavyAtoms() > max_atoms
 
 
 @cache
@@ -161,21 +179,47 @@ def _distances(mol: Chem.Mol) -> np.ndarray:
 
 def _descriptors(mol: Chem.Mol) -> np.ndarray:
     """All of RDKit's 2D descriptors, squashed by asinh because some span twenty decades; undefined ones are 0."""
-    values = np.array(list(Descriptors.CalcMolDescriptors(mol, missingVal=0.0).values()), dtype=np.float64)
-    return np.arcsinh(np.nan_to_num(values)).astype(np.float32)
+    values = [_value(function, mol) for function in _functions(mol).values()]
+    return np.arcsinh(np.nan_to_num(np.array(values, dtype=np.float64))).astype(np.float32)
+
+
+def _value(function: Callable[[Chem.Mol], float], mol: Chem.Mol) -> float:
+    try:
+        return function(mol)
+    except Exception:  # RDKit's descriptors raise whatever they like where they do not exist
+        return 0.0
+
+
+def _functions(mol: Chem.Mol) -> dict[str, Callable[[Chem.Mol], float]]:
+    """RDKit's descriptors by name; two of them by another way for a large molecule.
+
+    Ipc and AvgIpc need the characteristic polynomial of the adjacency matrix. RDKit's recursion takes the fourth power
+    of the atoms (seconds for 500) and loses all digits on the way; the eigenvalues give it in the third power.
+    """
+    functions = dict(Descriptors.descList)
+    if mol.GetNumAtoms() > RECURSION_HOLDS:
+        polynomial = np.abs(np.poly(np.linalg.eigvalsh(Chem.GetAdjacencyMatrix(mol).astype(np.float64))))
+        information = float(entropy.InfoEntropy(polynomial))
+        functions |= {"Ipc": lambda _: float(polynomial.sum()) * information, "AvgIpc": lambda _: information}
+    return functions
 
 
 def _table(rows: list, columns: int, dtype: type) -> np.ndarray:
     return np.array(rows, dtype=dtype).reshape(len(rows), columns)
 
 
-def read_chunk(smiles: Sequence[object], first_row: int, features: str, descriptors: bool) -> Chunk:
-    """Codes of the molecules that RDKit can read; the others are missing from `rows`."""
+def read_chunk(
+    smiles: Sequence[object], first_row: int, features: str, descriptors: bool, max_atoms: int = MAX_ATOMS
+) -> Chunk:
+    """Codes of the molecules that RDKit can read and that are not too large; the others are missing from `rows`."""
     RDLogger.DisableLog("rdApp.*")  # every unreadable SMILES is named once, by the caller
     chosen = FEATURE_SETS[features]
-    rows, sizes, atoms, bonds, values, ends, distances, described = [], [], [], [], [], [], [], []
+    rows, sizes, atoms, bonds, values, ends, distances, described, large = [], [], [], [], [], [], [], [], []
     for row, text in enumerate(smiles, start=first_row):
-        if (mol := parse(text)) is None:
+        if too_large(text, max_atoms) or ((mol := parse(text)) and mol.GetNumAtoms() > max_atoms):
+            large.append(row)
+            continue
+        if mol is None:
             continue
         rows.append(row)
         sizes.append((mol.GetNumAtoms(), mol.GetNumBonds()))
@@ -199,6 +243,7 @@ def read_chunk(smiles: Sequence[object], first_row: int, features: str, descript
         if chosen.values
         else np.zeros((len(atoms), 0), np.float32),
         ends=_table(ends, 2, np.int32),
+        too_large=np.array(large, dtype=np.int64),
         distances=np.concatenate(distances) if distances else np.zeros(0, np.uint8),
         descriptors=_table(described, len(Descriptors.descList) if descriptors else 0, np.float32)
         if descriptors

@@ -7,13 +7,15 @@ from pathlib import Path
 import numpy as np
 
 from sam_bench.datasets.molecules.assemble import assemble
+from sam_bench.datasets.molecules.chemistry import MAX_ATOMS
 from sam_bench.datasets.molecules.table import Table
 from sam_bench.datasets.task import Task
 from sam_bench.errors import UsageError, did_you_mean
 
 
 def load(*, name: str, modality: str, kind: str, metric: str, split: str, fractions: Sequence[float], features: str,
-         descriptors: bool, sha256: str, data_dir: Path, split_seed: int) -> Task:  # fmt: skip
+         descriptors: bool, sha256: str, data_dir: Path, split_seed: int,
+         max_atoms: int = MAX_ATOMS) -> Task:  # fmt: skip
     """The task of a set inside RDKit; `sha256` is the checksum of its SMILES and labels in the release we know.
 
     Raises UsageError if there is no such set, or if this RDKit was built without the file.
@@ -21,8 +23,8 @@ def load(*, name: str, modality: str, kind: str, metric: str, split: str, fracti
     table, note = _checked(name, sha256)
     return assemble(
         table, name=name, modality=modality, kind=kind, metric=metric, split=split, fractions=fractions,
-        split_seed=split_seed, features=features, descriptors=descriptors, data_dir=data_dir, verified=not note,
-        notes=[f"not verified: {note}"] if note else [],
+        split_seed=split_seed, features=features, descriptors=descriptors, max_atoms=max_atoms, data_dir=data_dir,
+        verified=not note, notes=[f"not verified: {note}"] if note else [],
     )  # fmt: skip
 
 

@@ -12,12 +12,12 @@ import rdkit
 from joblib import Parallel, delayed
 from tqdm import tqdm
 
-from sam_bench.datasets.molecules.chemistry import FEATURE_SETS, Chunk, read_chunk
+from sam_bench.datasets.molecules.chemistry import FEATURE_SETS, MAX_ATOMS, Chunk, read_chunk
 from sam_bench.datasets.molecules.encode import ENCODINGS
 from sam_bench.datasets.molecules.packed import PackedMolecules
 from sam_bench.errors import UsageError, did_you_mean
 
-FORMAT = 1  # raise it when the meaning of a cached file changes
+FORMAT = 2  # raise it when the meaning of a cached file changes
 _CHUNK = 256  # molecules per call of a worker: some tens of milliseconds
 _SERIAL = 2048  # below this, starting workers costs more than it saves
 
@@ -29,9 +29,12 @@ def featurize(
     jobs: int | None = None,
     descriptors: bool = False,
     features: str = "grover",
+    max_atoms: int = MAX_ATOMS,
     progress: bool = True,
 ) -> PackedMolecules:
     """Read all SMILES once and pack them; rows that RDKit cannot read are left out and listed in `.unparsable`.
+
+    Molecules of more than `max_atoms` atoms are left out too, and listed in `.too_large`.
 
     features: "grover" (151 atom and 14 bond numbers, Rong et al. 2020), "ogb" (9 and 3 integers) or "compt" (115 and
     13, Chen et al. 2021, with the distances between atoms). descriptors adds RDKit's 2D descriptors. cache_dir None
@@ -41,19 +44,32 @@ def featurize(
     if features not in FEATURE_SETS:
         raise UsageError(f"Unknown feature set {features!r}. {did_you_mean(features, FEATURE_SETS)}")
     smiles = list(smiles)
-    path = None if cache_dir is None else Path(cache_dir) / f"{features}-{_key(smiles, features, descriptors)}.npz"
+    path = (
+        None
+        if cache_dir is None
+        else Path(cache_dir) / f"{features}-{_key(smiles, features, descriptors, max_atoms)}.npz"
+    )
     arrays = _load(path) if path is not None else None
     if arrays is None:
-        arrays = _pack(list(_read(smiles, features, descriptors, jobs, progress)), features)
+        arrays = _pack(list(_read(smiles, features, descriptors, max_atoms, jobs, progress)), features)
         if path is not None:
             _store(path, arrays)
     if not len(arrays["rows"]):
-        raise UsageError(f"RDKit could read none of the {len(smiles)} SMILES. Is it the right column?")
+        raise UsageError(_nothing_left(len(smiles), len(arrays["too_large"]), max_atoms))
     return PackedMolecules(arrays, total_rows=len(smiles))
 
 
-def _key(smiles: list[str], features: str, descriptors: bool) -> str:
-    head = f"{FORMAT}|{rdkit.__version__}|{features}|{descriptors}|{len(smiles)}\n"
+def _nothing_left(total: int, large: int, max_atoms: int) -> str:
+    if large:
+        return (
+            f"{large} of the {total} SMILES have more than dataset.max_atoms={max_atoms} atoms, and RDKit can read "
+            "none of the others. Raise dataset.max_atoms; rings and distances cost its third power."
+        )
+    return f"RDKit could read none of the {total} SMILES. Is it the right column?"
+
+
+def _key(smiles: list[str], features: str, descriptors: bool, max_atoms: int) -> str:
+    head = f"{FORMAT}|{rdkit.__version__}|{features}|{descriptors}|{max_atoms}|{len(smiles)}\n"
     return hashlib.sha256((head + "\n".join(map(str, smiles))).encode()).hexdigest()[:32]
 
 
@@ -62,11 +78,14 @@ def _cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _read(smiles: list[str], features: str, descriptors: bool, jobs: int | None, progress: bool) -> Iterator[Chunk]:
+def _read(
+    smiles: list[str], features: str, descriptors: bool, max_atoms: int, jobs: int | None, progress: bool
+) -> Iterator[Chunk]:
     jobs = jobs or _cores()
     costly = len(smiles) * (10 if descriptors else 1)
     calls = (
-        delayed(read_chunk)(smiles[i : i + _CHUNK], i, features, descriptors) for i in range(0, len(smiles), _CHUNK)
+        delayed(read_chunk)(smiles[i : i + _CHUNK], i, features, descriptors, max_atoms)
+        for i in range(0, len(smiles), _CHUNK)
     )
     # Processes that do not import the caller's script: featurising works from a notebook and from a script without
     # a __main__ guard, and forks nothing after torch has started its threads.
@@ -84,7 +103,7 @@ def _pack(chunks: list[Chunk], features: str) -> dict[str, np.ndarray]:
     whole = Chunk(*(np.concatenate(parts) for parts in zip(*chunks, strict=True)))
     atoms, atom_code = np.unique(whole.atom_codes, axis=0, return_inverse=True)
     bonds, bond_code = np.unique(whole.bond_codes, axis=0, return_inverse=True)
-    kept = ("rows", "atoms", "bonds", "atom_values", "ends", "distances", "descriptors")
+    kept = ("rows", "atoms", "bonds", "atom_values", "ends", "too_large", "distances", "descriptors")
     encoding = ENCODINGS[features]
     return {name: getattr(whole, name) for name in kept} | {
         "atom_table": encoding.atoms(atoms),

@@ -7,13 +7,14 @@ from pathlib import Path
 from sam_bench.datasets.download import File, obtain
 from sam_bench.datasets.molecules import table
 from sam_bench.datasets.molecules.assemble import assemble
+from sam_bench.datasets.molecules.chemistry import MAX_ATOMS
 from sam_bench.datasets.task import Task
 from sam_bench.errors import UsageError
 
 
 def load(*, name: str, modality: str, kind: str, metric: str, split: str, fractions: Sequence[float], smiles: str,
          targets: Sequence[str] | None, features: str, descriptors: bool, verify: bool, file: Mapping[str, object],
-         data_dir: Path, split_seed: int) -> Task:  # fmt: skip
+         data_dir: Path, split_seed: int, max_atoms: int = MAX_ATOMS) -> Task:  # fmt: skip
     """The task of one MoleculeNet set: `smiles` and `targets` (None: all others) are columns of the official csv.
 
     A file in `data_dir` is used, in the official or in chemprop's layout, else the official one is fetched. Raises
@@ -30,6 +31,6 @@ def load(*, name: str, modality: str, kind: str, metric: str, split: str, fracti
         rows = table.read_csv_table(found.path, smiles, targets, kind)
     return assemble(
         rows, name=name, modality=modality, kind=kind, metric=metric, split=split, fractions=fractions,
-        split_seed=split_seed, features=features, descriptors=descriptors, data_dir=data_dir,
+        split_seed=split_seed, features=features, descriptors=descriptors, max_atoms=max_atoms, data_dir=data_dir,
         verified=found.verified, notes=[f"not verified: {found.note}"] if found.note else [],
     )  # fmt: skip

@@ -15,6 +15,7 @@ from sam_bench import metrics
 from sam_bench.datasets.download import File, obtain, writable
 from sam_bench.datasets.molecules import table
 from sam_bench.datasets.molecules.assemble import assemble
+from sam_bench.datasets.molecules.chemistry import MAX_ATOMS
 from sam_bench.datasets.split import NAMES
 from sam_bench.datasets.task import Task
 from sam_bench.errors import UsageError
@@ -26,7 +27,7 @@ METRICS = {"roc_auc": "rocauc", "rmse": "rmse"}
 
 def load(*, name: str, modality: str, kind: str, metric: str, split: str, fractions: Sequence[float], features: str,
          descriptors: bool, verify: bool, sha256: str | None, file: Mapping[str, object], data_dir: Path,
-         split_seed: int) -> Task:  # fmt: skip
+         split_seed: int, max_atoms: int = MAX_ATOMS) -> Task:  # fmt: skip
     """The task of one OGB set from the folder that the ogb package unpacks to, else from the archive, fetched.
 
     SMILES and labels are those of mapping/mol.csv.gz; atoms and bonds are read by RDKit, with features=ogb into OGB's
@@ -47,8 +48,8 @@ def load(*, name: str, modality: str, kind: str, metric: str, split: str, fracti
     judge = partial(evaluate, evaluator(name), metric, rows.target_names) if metric in METRICS else None
     return assemble(
         rows, name=name, modality=modality, kind=kind, metric=metric, split=split, fractions=fractions,
-        split_seed=split_seed, features=features, descriptors=descriptors, data_dir=data_dir, verified=not wrong,
-        notes=notes, official=_official(folder, len(rows.smiles)), evaluate=judge,
+        split_seed=split_seed, features=features, descriptors=descriptors, max_atoms=max_atoms, data_dir=data_dir,
+        verified=not wrong, notes=notes, official=_official(folder, len(rows.smiles)), evaluate=judge,
     )  # fmt: skip
 
 

@@ -15,13 +15,15 @@ FLAT = ("atom_code", "bond_code", "src", "in_edge", "line", "line_t", "degree", 
 class PackedMolecules:
     """All molecules of a data set, one behind the other, on one device.
 
-    `keep` (M,) int64 are the rows of the SMILES list that RDKit could read, `unparsable` the others; molecule i of this
-    object is row keep[i]. `arrays` are those that featurize.py makes.
+    `keep` (M,) int64 are the rows of the SMILES list that are here: molecule i of this object is row keep[i].
+    `unparsable` are the rows that RDKit could not read, `too_large` those of too many atoms. `arrays` are those that
+    featurize.py makes.
     """
 
     def __init__(self, arrays: dict[str, np.ndarray], total_rows: int):
         self.keep = torch.from_numpy(arrays["rows"].astype(np.int64))
-        self.unparsable = sorted(set(range(total_rows)) - set(self.keep.tolist()))
+        self.too_large = arrays["too_large"].tolist()
+        self.unparsable = sorted(set(range(total_rows)) - set(self.keep.tolist()) - set(self.too_large))
         self.atom_table = torch.from_numpy(arrays["atom_table"])
         self.bond_table = torch.from_numpy(arrays["bond_table"])
         self.atom_code = torch.from_numpy(arrays["atom_code"].astype(np.int32))

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from sam_bench.datasets.molecules import table
 from sam_bench.datasets.molecules.assemble import assemble
+from sam_bench.datasets.molecules.chemistry import MAX_ATOMS
 from sam_bench.datasets.task import Task
 from sam_bench.errors import UsageError
 from sam_bench.options.dataset import Csv
@@ -17,7 +18,7 @@ METRICS = {"regression": "rmse", "binary": "roc_auc"}
 def load(*, name: str, modality: str, kind: str, metric: str | None, split: str, fractions: Sequence[float],
          path: str | None, smiles: str | int | None, targets: Sequence[str | int] | str | int | None, features: str,
          descriptors: bool, sha256: str | None, file_sha256: str | None, data_dir: Path,
-         split_seed: int) -> Task:  # fmt: skip
+         split_seed: int, max_atoms: int = MAX_ATOMS) -> Task:  # fmt: skip
     """The task of the csv (or csv.gz) at `path`: `smiles` None is its first column, `targets` None all others.
 
     `metric` None is rmse for regression and roc_auc for binary. The record keeps the checksum of the data; with
@@ -47,8 +48,8 @@ def load(*, name: str, modality: str, kind: str, metric: str | None, split: str,
     notes = [] if sha256 else [f"not verified: the user's own file (sha256 of its data {actual})"]
     return assemble(
         rows, name=name, modality=modality, kind=kind, metric=metric or METRICS[kind], split=split,
-        fractions=fractions, split_seed=split_seed, features=features, descriptors=descriptors, data_dir=data_dir,
-        verified=sha256 is not None, notes=notes,
+        fractions=fractions, split_seed=split_seed, features=features, descriptors=descriptors, max_atoms=max_atoms,
+        data_dir=data_dir, verified=sha256 is not None, notes=notes,
     )  # fmt: skip
 
 
