@@ -70,11 +70,10 @@ def _int(text: str) -> int:
 
 
 def _bounded(value: Any, depth: int) -> None:
-    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
-    if inner and not depth:
+    if not depth:
         raise ValueError(f"more than {DEPTH} lists and objects within each other")
-    for item in inner:
-        if isinstance(item, dict | list):
+    for item in value.values() if type(value) is dict else value if type(value) is list else ():
+        if type(item) is dict or type(item) is list:
             _bounded(item, depth - 1)
 
 

@@ -15,7 +15,7 @@ from sam_bench.api import Failed, Finished, Record, Spent
 from sam_bench.errors import UsageError
 from sam_bench.store.disk import file_checksum, read_file
 from sam_bench.store.plain_json import content_sha256, decode
-from sam_bench.store.schema import Malformed, check
+from sam_bench.store.schema import Malformed, check, keys
 
 SCHEMA = 2
 READABLE = (1, 2)  # 1 had no checksum of its own
@@ -64,7 +64,7 @@ def checked(record: Any) -> Record:
     if kind is None:
         raise Malformed(f"status is {str(status)[:60]!a}, not {' or '.join(KINDS)}")
     check(record, kind)
-    missing = sorted(typing.get_type_hints(Spent).keys() - record.keys()) if kind is Finished else []
+    missing = [name for name in keys(Spent) if name not in record] if kind is Finished else []
     if missing:
         raise Malformed(f"the key {missing[0]} is missing")
     if schema > 1 or "sha256" in record:

@@ -2,6 +2,7 @@
 
 import importlib.metadata
 import json
+import shutil
 
 import pytest
 import torch
@@ -60,6 +61,19 @@ def test_it_adds_a_record_keeps_it_and_touches_no_run(digits, capsys):
     found = added.load(records, "sharpness")
     assert len(found) == 2
     assert len({json.dumps(content["settings"]) for content in found.values()}) == 1
+
+
+def test_a_run_with_other_weights_is_named_and_does_not_stop_the_others(digits, tmp_path, monkeypatch, capsys):
+    results = tmp_path / "results"
+    shutil.copytree(digits / "runs", results / "runs")
+    monkeypatch.setenv("SAM_BENCH_RESULTS", str(results))
+    (weights,) = results.glob("runs/*-erm-seed0-*/best.pt")
+    weights.write_bytes(weights.read_bytes() + b"x")
+    assert main(["sharpness", *DIGITS, "optimizer=erm,sam", "seed=0", *QUICK]) == 1
+    said = capsys.readouterr().out
+    assert f"{weights} is not what the run wrote" in said
+    assert "[1/1] digits-fastnet_tiny-sgd-sam-seed0" in said
+    assert len(list((results / "sharpness").iterdir())) == 1
 
 
 def test_the_record_says_what_was_measured_and_how(digits):

@@ -1,6 +1,5 @@
 """Many runs: loading, states, speed."""
 
-import json
 import subprocess
 import sys
 
@@ -10,6 +9,7 @@ from support.fabricated import failed, grid, make_record, write, write_plainly
 from sam_bench.errors import UsageError
 from sam_bench.store import index
 from sam_bench.store.folder import RunDirectory
+from sam_bench.store.plain_json import as_json_with_checksum
 
 
 def test_records_come_in_the_asked_order_with_failures_that_never_finished(results_dir):
@@ -87,11 +87,11 @@ def test_states(results_dir):
 def test_ten_thousand_records_in_seconds(results_dir):
     record = make_record()
     record["config"]["more"] = {f"key_{i}": f"value {i}" for i in range(80)}
-    text = json.dumps(record, indent=1)
+    text = as_json_with_checksum(record)
     for number in range(10_000):
         folder = results_dir / "runs" / f"run-{number:05}"
         folder.mkdir(parents=True)
-        (folder / "record.json").write_text(text)
+        (folder / "record.json").write_bytes(text)
     code = (
         "import sys, time\n"
         "from sam_bench.store import index\n"
@@ -104,7 +104,7 @@ def test_ten_thousand_records_in_seconds(results_dir):
     out = subprocess.run([sys.executable, "-c", code, results_dir], check=True, capture_output=True, text=True).stdout
     count, seconds, kib = (float(word) for word in out.split())
     assert count == 10_000
-    assert seconds < 5, seconds
+    assert seconds < 10, seconds  # half a millisecond each: the schema and the checksum of every record are checked
     assert kib < 2**20, kib
     print(out)
 
