@@ -7,7 +7,7 @@ from sam_bench.config import files
 from sam_bench.store import places
 
 
-def register(commands: argparse._SubParsersAction) -> None:
+def register(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add the command to the command line."""
     data = commands.add_parser("data", help="list, fetch or verify the data sets")
     data.add_argument("action", choices=("list", "fetch", "verify"))
@@ -20,4 +20,5 @@ def run(arguments: argparse.Namespace) -> int:
     need_bench()
     from sam_bench.datasets import catalogue
 
-    return getattr(catalogue, f"command_{arguments.action}")(arguments.names, files.config_dirs(), places.data_dir())
+    act = {"list": catalogue.command_list, "fetch": catalogue.command_fetch, "verify": catalogue.command_verify}
+    return act[arguments.action](arguments.names, files.config_dirs(), places.data_dir())

@@ -6,7 +6,7 @@ from pathlib import Path
 from sam_bench.commands.words import records_of
 
 
-def register(commands: argparse._SubParsersAction) -> None:
+def register(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add the command to the command line."""
     report = commands.add_parser("report", help="one self-contained page about experiments")
     report.add_argument("experiments", nargs="+", metavar="experiment", help="files of configs/experiment")

@@ -3,13 +3,14 @@
 import argparse
 import shlex
 from collections.abc import Mapping
+from typing import Any
 
 from sam_bench.commands.words import add_experiment, need_bench
 from sam_bench.errors import UsageError
 from sam_bench.store import places
 
 
-def register(commands: argparse._SubParsersAction) -> None:
+def register(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add the command to the command line."""
     sharpness = commands.add_parser(
         "sharpness",
@@ -87,7 +88,7 @@ def _number(value: float | None) -> str:
     return "n/a" if value is None else f"{value:.4g}"
 
 
-def _say_sharpness(content: Mapping) -> str:
+def _say_sharpness(content: Mapping[str, Any]) -> str:
     top, trace = content["largest_eigenvalue"], content["trace"]
     doubt = "" if top["converged"] else " (not converged)"
     return (
@@ -97,12 +98,12 @@ def _say_sharpness(content: Mapping) -> str:
     )
 
 
-def _say_landscape(content: Mapping) -> str:
+def _say_landscape(content: Mapping[str, Any]) -> str:
     losses = [value for row in content["losses"] for value in row if value is not None]
     return f"loss {_number(min(losses, default=None))} to {_number(max(losses, default=None))}"
 
 
-def _say_gradients(content: Mapping) -> str:
+def _say_gradients(content: Mapping[str, Any]) -> str:
     same = "the same weights again" if content["same_weights"] else "other weights than the run's: other bits here"
     return f"{len(content['rows']['step'])} of {content['steps']} steps watched, {same}"
 

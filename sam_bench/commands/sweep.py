@@ -13,6 +13,8 @@ from sam_bench.commands.words import (
     cell_overrides,
     launcher_overrides,
     need_bench,
+    need_folder,
+    need_gpu,
     same_words,
 )
 from sam_bench.errors import UsageError
@@ -20,7 +22,7 @@ from sam_bench.store import places
 from sam_bench.training import torchrun
 
 
-def register(commands: argparse._SubParsersAction) -> None:
+def register(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add the command to the command line."""
     sweep = commands.add_parser(
         "sweep", help="a whole experiment: skips what is finished, resumes, goes on after a failure",
@@ -64,6 +66,10 @@ def run(arguments: argparse.Namespace) -> int:
         return dry_run(cells, pending, results, jobs=jobs, name=same_words(arguments, sweep=True))
     if not pending:
         return _conclude(arguments, cells, Tally(), results, console)
+    need_folder(results)
+    if arguments.launcher == "local":
+        for device in {cell.config["device"] for cell in pending}:
+            need_gpu(device)
     from sam_bench.sweeps.display import Display
 
     done = len(cells) - len(pending)

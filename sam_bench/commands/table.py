@@ -6,7 +6,7 @@ from pathlib import Path
 from sam_bench.commands.words import add_experiment, records_of
 
 
-def register(commands: argparse._SubParsersAction) -> None:
+def register(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add the command to the command line."""
     table = commands.add_parser("table", help="the results table of an experiment")
     add_experiment(table)

@@ -6,7 +6,7 @@ from pathlib import Path
 from sam_bench.commands.words import records_of
 
 
-def register(commands: argparse._SubParsersAction) -> None:
+def register(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add the command to the command line."""
     wandb = commands.add_parser("wandb", help="send finished records to Weights & Biases, again if need be")
     wandb.add_argument("action", choices=("sync",))

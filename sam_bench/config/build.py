@@ -49,7 +49,7 @@ def _unknown_module(config: Mapping[str, Any], error: BaseException) -> str:
     return ""
 
 
-def _build(part: str, config: Mapping, **arguments: Any) -> Any:
+def _build(part: str, config: Mapping[str, Any], **arguments: Any) -> Any:
     """Instantiate one part of the configuration; raises UsageError for options that its `_target_` does not take."""
     _find_own_code(config)
     try:
@@ -63,33 +63,33 @@ def _build(part: str, config: Mapping, **arguments: Any) -> Any:
         raise cause from None
 
 
-def build_task(config: Mapping, data_dir: Path):
+def build_task(config: Mapping[str, Any], data_dir: Path):
     """The task of a configuration, on the CPU; raises UsageError when its data cannot be used."""
     return _build("dataset", config["dataset"], data_dir=data_dir, split_seed=config["split_seed"])
 
 
-def build_model(config: Mapping, task):
+def build_model(config: Mapping[str, Any], task):
     """The model of a configuration, for the inputs and outputs of `task`."""
     model = {key: value for key, value in config["model"].items() if key not in CHECKED_ONLY}
     return _build("model", model, num_outputs=task.num_outputs, inputs=task.inputs)
 
 
-def build_optimizer(config: Mapping, model, **schedule: Any):
+def build_optimizer(config: Mapping[str, Any], model, **schedule: Any):
     """The method around its base; `schedule` holds total_steps, steps_per_epoch, clip_norm and scaler."""
     base = _build("base", config["base"], params=model.parameters())
     return _build("optimizer", config["optimizer"], base=base, model=model, **schedule)
 
 
-def build_schedule(config: Mapping) -> Callable[[float, float], float]:
+def build_schedule(config: Mapping[str, Any]) -> Callable[[float, float], float]:
     """The learning-rate factor at (epoch, epochs)."""
     return _build("schedule", config["schedule"])
 
 
-def build_logger(config: Mapping):
+def build_logger(config: Mapping[str, Any]):
     """The mirror of the record (W&B, TensorBoard, none)."""
     return _build("logger", config["logger"])
 
 
-def build_engine(launcher: Mapping, results: Path, jobs: int | None):
+def build_engine(launcher: Mapping[str, Any], results: Path, jobs: int | None):
     """The engine of a sweep, at most `jobs` cells at once."""
     return _build("launcher", launcher, results=results, jobs=jobs)

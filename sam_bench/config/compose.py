@@ -227,8 +227,14 @@ def launcher_config(name: str, overrides: Sequence[str]) -> dict[str, Any]:
 
 def application(arguments: Sequence[str], execute: Callable[[RunSpec], None]) -> None:
     """Run `execute` on the configuration of `arguments`, or with -m on each of a Hydra multirun."""
-    overrides = get_args_parser().parse_known_args(list(arguments))[0].overrides  # less Hydra's flags and their values
-    compose_specs([word for word in overrides if not word.startswith("hydra")])
+    parsed, unknown = get_args_parser().parse_known_args(list(arguments))
+    if unknown:
+        raise UsageError(
+            f"unknown option {unknown[0]}: what a run consists of is written key=value, for instance dataset=bbbp."
+        )
+    cells = compose_specs([word for word in parsed.overrides if not word.startswith("hydra")])  # less Hydra's flags
+    if len(cells) > 1 and not (parsed.multirun or any(word.startswith("hydra.mode=") for word in parsed.overrides)):
+        raise UsageError(f"these are {len(cells)} runs: `sam-bench run -m` makes one after the other.")
     GlobalHydra.instance().clear()
     sys.argv = ["sam-bench run", *arguments, *_searchpath()]
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # the command line decides what a user sees of an error

@@ -32,10 +32,11 @@ def pending(cells: Sequence[RunSpec], results: Path, *, retry_failed: bool) -> l
     return [c for c, d in directories if not d.final.exists() and (retry_failed or not d.failed.exists())]
 
 
-def heartbeat(cell: RunSpec, results: Path) -> dict:
+def heartbeat(cell: RunSpec, results: Path) -> dict[str, Any]:
     """The last sign of life of a running cell (step, steps, share, metric, value); empty if there is none yet."""
     try:
-        return json.loads((RunDirectory(results, cell.run_id).working / "heartbeat.json").read_bytes())
+        found = json.loads((RunDirectory(results, cell.run_id).working / "heartbeat.json").read_bytes())
+        return found if isinstance(found, dict) else {}
     except (OSError, ValueError):
         return {}
 
@@ -99,7 +100,8 @@ class Sweep:
 
     def _next(self, room: int) -> list[RunSpec]:
         """The first `room` waiting cells that nobody works on; those that another sweep has settled are counted."""
-        now, chosen = time.monotonic(), []
+        now = time.monotonic()
+        chosen: list[RunSpec] = []
         for cell in list(self.waiting) if room > 0 else ():
             if len(chosen) == room:
                 break
@@ -126,7 +128,7 @@ class Sweep:
         """Later, and not in step with the other sweeps."""
         self._not_before[cell.run_id] = time.monotonic() + LOOK_AGAIN * random.uniform(0.5, 1.5)
 
-    def _failure(self, cell: RunSpec) -> tuple | None:
+    def _failure(self, cell: RunSpec) -> tuple[int, int] | None:
         """Which failed attempt lies there; None if there is none."""
         try:
             found = (RunDirectory(self.results, cell.run_id).failed / "record.json").stat()

@@ -1,6 +1,7 @@
 """What a sweep runs in a process of its own: one cell, its output in a log file."""
 
 import contextlib
+import io
 import os
 import select
 import signal
@@ -68,6 +69,9 @@ def _redirect(log: Path) -> None:
         log.parent.mkdir(parents=True, exist_ok=True)
         os.dup2(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644), 1)
     os.dup2(1, 2)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(encoding="utf-8", errors="backslashreplace")
 
 
 def outcome_of(cell: RunSpec, results: Path, stop: Callable[[], bool]) -> tuple[Outcome, str]:

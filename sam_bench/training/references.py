@@ -88,7 +88,7 @@ def _forest(task: Task, x: np.ndarray, seed: int, jobs: int | None) -> Predict:
 # -- beside the runs ----------------------------------------------------------------------------------------------
 
 
-def compare(cells: Sequence[RunSpec], records: Sequence[Mapping], data_dir: Path, jobs: int | None = None,
+def compare(cells: Sequence[RunSpec], records: Sequence[Mapping[str, Any]], data_dir: Path, jobs: int | None = None,
             say: Callable[[str], None] = print) -> list[list[str]]:  # fmt: skip
     """Rows (data set, method, valid, test) with mean +- std (n): the finished runs, and references on their splits.
 
@@ -122,7 +122,7 @@ def _mean(values: list[float]) -> str:
     return f"{statistics.fmean(values):.3f}{spread} ({len(values)})"
 
 
-def _check_split(record: Mapping, expected: str) -> None:
+def _check_split(record: Mapping[str, Any], expected: str) -> None:
     if record["data"]["split_sha256"] != expected:
         raise UsageError(
             f"{record['run_id']} was made on another split than its configuration makes here. Compare where its data "
