@@ -117,7 +117,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     # where this process puts it there.
     os.environ["PYTHONSAFEPATH"] = "1"
     try:
-        return arguments.run(arguments)
+        return int(arguments.run(arguments))
     except UsageError as error:
         _show(error, f"sam-bench: {error}", arguments)
         return 2

@@ -99,8 +99,8 @@ def _make(cell: RunSpec, directory: "RunDirectory", results: Path) -> int:
     from sam_bench.config.build import trust_current_folder
     from sam_bench.sweeps.worker import stop_signal
     from sam_bench.training import processes
-    from sam_bench.training.life import Stopped, execute
-    from sam_bench.training.loop import NonFiniteLoss
+    from sam_bench.training.life import execute
+    from sam_bench.training.loop import NonFiniteLoss, Stopped
 
     trust_current_folder()
     before = signal.getsignal(signal.SIGINT)

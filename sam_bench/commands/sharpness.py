@@ -2,9 +2,11 @@
 
 import argparse
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
+from sam_bench.api import RunSpec
 from sam_bench.commands.words import add_experiment, need_bench
 from sam_bench.errors import UsageError
 from sam_bench.store import places
@@ -66,7 +68,7 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _need(runs: list, cells: list, results, experiment: str) -> None:
+def _need(runs: Sequence[object], cells: Sequence[RunSpec], results: Path, experiment: str) -> None:
     """Raise UsageError when there is nothing to measure."""
     from sam_bench.store.folder import RunDirectory
 

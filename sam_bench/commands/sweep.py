@@ -5,8 +5,9 @@ import shlex
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from sam_bench.api import Outcome
+from sam_bench.api import Engine, Outcome, RunSpec
 from sam_bench.commands.words import (
     add_experiment,
     add_filter,
@@ -20,6 +21,11 @@ from sam_bench.commands.words import (
 from sam_bench.errors import UsageError
 from sam_bench.store import places
 from sam_bench.training import torchrun
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from sam_bench.sweeps.outcomes import Tally
 
 
 def register(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -100,7 +106,9 @@ def check(arguments: argparse.Namespace) -> None:
         )
 
 
-def _engine(arguments: argparse.Namespace, pending: Sequence, results: Path) -> tuple[int, Callable]:
+def _engine(
+    arguments: argparse.Namespace, pending: Sequence[RunSpec], results: Path
+) -> tuple[int, Callable[[], Engine]]:
     """How many cells will run at once, and what makes the engine that runs them."""
     from sam_bench.config.build import build_engine, trust_current_folder
     from sam_bench.config.compose import launcher_config
@@ -118,7 +126,9 @@ def _engine(arguments: argparse.Namespace, pending: Sequence, results: Path) -> 
     return len(slots), partial(local.LocalEngine, results, slots, local.imports(pending))
 
 
-def _conclude(arguments, cells, tally, results, console) -> int:
+def _conclude(
+    arguments: argparse.Namespace, cells: Sequence[RunSpec], tally: "Tally", results: Path, console: "Console"
+) -> int:
     """The table of what is there, what went wrong, and what to do next."""
     from sam_bench.results.tables.table import table
     from sam_bench.store.folder import RunDirectory

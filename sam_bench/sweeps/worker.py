@@ -12,7 +12,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 
 # Imported here so that a fork server that has loaded this module starts a worker in milliseconds. The first is what
-# torch.use_deterministic_algorithms imports when a run calls it: three seconds.
+# torch imports by itself when a run makes its optimizer: seconds.
 import torch._inductor.config  # noqa: F401
 
 from sam_bench.api import Outcome, RunSpec
@@ -20,7 +20,8 @@ from sam_bench.config.build import trust_current_folder
 from sam_bench.errors import UsageError
 from sam_bench.store.disk import advice
 from sam_bench.store.folder import LeaseLost
-from sam_bench.training.life import Busy, Stopped, execute
+from sam_bench.training.life import Busy, execute
+from sam_bench.training.loop import Stopped
 
 MESSAGE_LENGTH = 8000  # characters: less than a pipe holds, for nobody reads before the worker has ended
 

@@ -90,7 +90,9 @@ def warm_up(trainer: Trainer) -> None:
         whole = task.collate(index, train=True, generator=torch.Generator(device).manual_seed(0))
         part, _, weight = processes.part(task, whole, index)
         closure = trainer.closure_of(part, weight)
-        with getattr(trainer.parallel, "module", trainer.parallel).plain():
+        inner = getattr(trainer.parallel, "module", trainer.parallel)  # of DistributedDataParallel
+        assert isinstance(inner, Compiled)
+        with inner.plain():
             plain = _length(trainer.optimizer, closure)
         compiled = _length(trainer.optimizer, closure)
         if trainer.optimizer.chooses_samples:  # some do it by a forward pass alone, which is code of its own
@@ -111,7 +113,7 @@ def _length(optimizer: SharpnessAware, closure: Callable[[], torch.Tensor]) -> f
     optimizer.zero_grad()
     with rng_of(rng_state(device), device):
         closure()
-    return torch.stack([p.grad.norm() for p in optimizer.params if p.grad is not None]).norm().item()
+    return float(torch.stack([p.grad.norm() for p in optimizer.params if p.grad is not None]).norm())
 
 
 def advice(error: BaseException) -> UsageError | None:

@@ -19,7 +19,7 @@ def evaluate(
     model.eval()
     index = task.splits[split]
     losses, predictions = [], []
-    for part in index.split(batch_size):
+    for part in torch.split(index, batch_size):
         batch = task.collate(part)
         with autocast():
             output = model(batch)

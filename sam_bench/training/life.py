@@ -177,7 +177,7 @@ def _finish(directory: RunDirectory, head: dict[str, Any], trainer: Trainer) -> 
     def write() -> dict[str, Any]:
         weights = io.BytesIO()
         torch.save(trainer.best["model"], weights)
-        atomic_write(directory.working / "best.pt", weights.getbuffer())
+        atomic_write(directory.working / "best.pt", weights.getvalue())
         directory.finish({**head, "metrics": scores, **_spent(trainer)}, trainer.curve)
         return read_record(directory.final)
 

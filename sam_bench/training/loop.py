@@ -64,6 +64,8 @@ class Trainer:
         self.epoch = self.batch = self.step = self.samples = 0
         self.curve: list[dict[str, Any]] = []
         self.notes: list[str] = []
+        self._first_bad: torch.Tensor
+        self._loss_steps: int
         self.best: State = {"epoch": 0, "value": math.nan, "loss": math.inf, "metrics": {}, "model": None}
         self._start_epoch_sums()
 
@@ -76,7 +78,7 @@ class Trainer:
         if options.budget == "seconds":
             return options.epochs * self.clock.read("train") / (options.seconds or math.inf)
         if options.budget == "grad_evals":
-            return self.optimizer.memory["grad_evals"] / (SAM_PASSES * self.steps_per_epoch)
+            return float(self.optimizer.memory["grad_evals"] / (SAM_PASSES * self.steps_per_epoch))
         return self.step / self.steps_per_epoch
 
     @property
@@ -104,7 +106,8 @@ class Trainer:
                 losses = losses * weight
             if backward:
                 loss = losses.mean()
-                (loss if self.scaler is None else self.scaler.scale(loss)).backward()
+                scaled = loss if self.scaler is None else self.scaler.scale(loss)
+                scaled.backward()  # type: ignore[no-untyped-call] # torch's
             return losses.detach()
 
         return closure
@@ -140,8 +143,8 @@ class Trainer:
 
     def _start_epoch_sums(self) -> None:
         self._loss_sum = torch.zeros((), dtype=torch.float64, device=self.device)
-        self._first_bad: torch.Tensor = torch.tensor(-1, device=self.device)
-        self._loss_steps: int = 0
+        self._first_bad = torch.tensor(-1, device=self.device)
+        self._loss_steps = 0
         self._epoch_start = {"step": self.step, "sampled": self.optimizer.memory["sampled"]}
 
     def _order(self) -> torch.Tensor:
@@ -180,7 +183,7 @@ class Trainer:
 
     def _sam_fraction_of_epoch(self) -> float:
         start = self._epoch_start
-        return (self.optimizer.memory["sampled"] - start["sampled"]) / max(1, self.step - start["step"])
+        return float((self.optimizer.memory["sampled"] - start["sampled"]) / max(1, self.step - start["step"]))
 
     def evaluate(self, split: str) -> tuple[dict[str, float], list[str]]:
         """Loss and metric of a split with the present weights, as rank 0 finds them."""

@@ -78,7 +78,8 @@ def _forest(task: Task, x: np.ndarray, seed: int, jobs: int | None) -> Predict:
 
     def fit(x: np.ndarray, y: np.ndarray) -> Predict:
         if task.kind == "regression":
-            return RandomForestRegressor(**options).fit(x, y).predict
+            regressor: Predict = RandomForestRegressor(**options).fit(x, y).predict
+            return regressor
         model = RandomForestClassifier(**options).fit(x, y)
         return lambda new: model.predict_proba(new)[:, 1]
 
@@ -96,7 +97,7 @@ def compare(cells: Sequence[RunSpec], records: Sequence[Mapping[str, Any]], data
     """
     finished = {record["run_id"]: record for record in records if record["status"] == "finished"}
     groups: dict[str, dict[str, list[dict[str, float]]]] = {}
-    done: dict[tuple, dict[str, Any]] = {}
+    done: dict[tuple[Any, ...], dict[str, Any]] = {}
     for cell in cells:
         key = (cell.labels["dataset"], cell.labels["seed"], cell.labels["split_seed"])
         if key not in done:

@@ -35,7 +35,7 @@ def rng_state() -> dict[str, Any]:
         "python": random.getstate(),
         "numpy": [torch.from_numpy(keys.astype(np.int64)), position, numpy["has_gauss"], numpy["gauss"]],
         "torch": torch.get_rng_state(),
-        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else [],
+        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else [],  # type: ignore[no-untyped-call] # torch's
     }
 
 
