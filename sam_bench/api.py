@@ -92,6 +92,19 @@ class Engine(Protocol):
         """Set cells to work and yield one job for each, in their order; raises UsageError when it cannot."""
 
 
+class Logger(Protocol):
+    """A mirror of a run's record; it must not change the run."""
+
+    def start(self, head: Mapping[str, Any]) -> None:
+        """The run begins, or goes on; `head` is what its record says before the results."""
+
+    def log(self, row: Mapping[str, Any]) -> None:
+        """A row of the curve."""
+
+    def finish(self, record: Mapping[str, Any]) -> None:
+        """The record is written."""
+
+
 class Labels(TypedDict):
     """What the tables call the parts of a run."""
 

@@ -1,10 +1,13 @@
 """The commands. Nothing heavy is imported before a command needs it."""
 
 import argparse
+import codecs
 import errno
+import io
 import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from sam_bench import __version__
 from sam_bench.commands import (
@@ -26,10 +29,14 @@ from sam_bench.commands import (
 )
 from sam_bench.config import files
 from sam_bench.errors import UsageError
+from sam_bench.store import places
 
 COMMANDS = (
     run, sweep, tune, budgets, status, table, figures, report, verify, wandb, check, sharpness, data, speed, references,
 )  # fmt: skip
+MENDED_ELSEWHERE = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS)
+NO_FOLDER = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.EINVAL)  # cannot be made there
+SPELLED = {"±": "+-", "≠": "!=", "≤": "<=", "≥": ">=", "×": "x", "–": "-", "—": "-", "…": "...", "†": "+", "‡": "++"}
 GROUPS = ("dataset", "model", "base", "optimizer", "schedule", "experiment")
 
 
@@ -67,6 +74,27 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _in_our_folders(error: OSError) -> bool:
+    """Whether an error is about a path in the folder of the records or of the data."""
+    folders = (places.results_dir(), places.data_dir())
+    path = None if error.filename is None else Path(os.fsdecode(error.filename))
+    return path is not None and any(path.is_relative_to(f) or f.is_relative_to(path) for f in folders)
+
+
+def _print_anything() -> None:
+    """Let no character that a terminal lacks (PYTHONIOENCODING=ascii, an old locale) end a command."""
+    codecs.register_error("sam_bench", _spelled_out)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper) and stream.encoding.lower().replace("-", "") != "utf8":
+            stream.reconfigure(errors="sam_bench")
+
+
+def _spelled_out(error: UnicodeError) -> tuple[str, int]:
+    assert isinstance(error, UnicodeEncodeError)
+    missing = error.object[error.start : error.end]
+    return "".join(SPELLED.get(character, "?") for character in missing), error.end
+
+
 def _advice(error: OSError) -> str:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return "No space is left on the device. Free some, or point SAM_BENCH_RESULTS or SAM_BENCH_DATA elsewhere."
@@ -87,6 +115,7 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; 0 if all went well, 1 if a run failed, 2 for a wrong request, 130 after Ctrl-C."""
     argv = list(sys.argv[1:] if argv is None else argv)
+    _print_anything()
     arguments = _parse(argv)
     # The Pythons that we start - a fork server, workers that featurise - have the current folder on their path only
     # where this process puts it there.
@@ -100,7 +129,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS):
+        if error.errno not in MENDED_ELSEWHERE and not (error.errno in NO_FOLDER and _in_our_folders(error)):
             raise
         _show(error, f"sam-bench: {error}. {_advice(error)}", arguments)
         return 2

@@ -6,7 +6,7 @@ from pathlib import Path
 from sam_bench.commands.words import add_experiment, records_of
 
 
-def register(commands: argparse._SubParsersAction) -> None:
+def register(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add the command to the command line."""
     figures = commands.add_parser("figures", help="the figures of an experiment")
     add_experiment(figures)

@@ -7,7 +7,7 @@ from sam_bench.commands.words import add_experiment, need_bench
 from sam_bench.store import places
 
 
-def register(commands: argparse._SubParsersAction) -> None:
+def register(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add the command to the command line."""
     references = commands.add_parser(
         "references", help="random forest and ridge on Morgan fingerprints, on the splits of an experiment",

@@ -7,7 +7,7 @@ from sam_bench.commands.words import records_of
 from sam_bench.errors import UsageError
 
 
-def register(commands: argparse._SubParsersAction) -> None:
+def register(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add the command to the command line."""
     report = commands.add_parser("report", help="one self-contained page about experiments")
     report.add_argument(

@@ -4,15 +4,21 @@ import argparse
 import os
 import signal
 import sys
-from typing import NoReturn
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
 
-from sam_bench.commands.words import need_bench
+from sam_bench.api import RunSpec
+from sam_bench.commands.words import need_bench, need_folder, need_gpu
 from sam_bench.errors import UsageError
 from sam_bench.store import places
 from sam_bench.training import threads, torchrun
 
+if TYPE_CHECKING:
+    from sam_bench.store.folder import RunDirectory
 
-def register(commands: argparse._SubParsersAction) -> None:
+
+def register(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add the command to the command line."""
     parser = commands.add_parser(
         "run", help="one run; a Hydra application", add_help=False, prefix_chars="\0",  # -m and the like are Hydra's
@@ -56,7 +62,7 @@ def _run(arguments: argparse.Namespace) -> int:
     outcome: list[int] = []
     refused: list[UsageError] = []
 
-    def one(cell) -> None:
+    def one(cell: RunSpec) -> None:
         try:
             outcome.append(_run_cell(cell))
         except UsageError as error:  # as an exit, because Hydra prints words of its own above an exception
@@ -72,20 +78,31 @@ def _run(arguments: argparse.Namespace) -> int:
     return max(outcome, default=0)
 
 
-def _run_cell(cell) -> int:
-    threads.before_torch()
-    from sam_bench.config.build import trust_current_folder
+def _run_cell(cell: RunSpec) -> int:
     from sam_bench.store.folder import RunDirectory
-    from sam_bench.sweeps.worker import stop_signal
-    from sam_bench.training import processes
-    from sam_bench.training.life import Stopped, execute
-    from sam_bench.training.loop import NonFiniteLoss
+    from sam_bench.store.record import read_record
 
-    trust_current_folder()
     results = places.results_dir()
     directory = RunDirectory(results, cell.run_id)
-    if directory.finished:
-        print(f"finished before; move {directory.final} away to repeat it")
+    if not directory.finished or torchrun.several():  # of several processes the first decides, for all
+        return _make(cell, directory, results)
+    print(f"finished before; move {directory.final} away to repeat it")
+    _show_record(read_record(directory.final), directory.final)  # without torch, which takes seconds to import
+    return 0
+
+
+def _make(cell: RunSpec, directory: "RunDirectory", results: Path) -> int:
+    """Make a run that is not finished; says what came of it."""
+    threads.before_torch()
+    need_gpu(cell.config["device"])
+    need_folder(results)
+    from sam_bench.config.build import trust_current_folder
+    from sam_bench.sweeps.worker import stop_signal
+    from sam_bench.training import processes
+    from sam_bench.training.life import execute
+    from sam_bench.training.loop import NonFiniteLoss, Stopped
+
+    trust_current_folder()
     before = signal.getsignal(signal.SIGINT)
     stop = stop_signal(signal.SIGINT, signal.SIGTERM)
     try:
@@ -108,19 +125,19 @@ def _run_cell(cell) -> int:
     return 0
 
 
-def _report():
+def _report() -> Callable[[Mapping[str, Any]], None]:
     """Progress of a single run: one line on a terminal that writes over itself, nothing elsewhere."""
     if not sys.stderr.isatty():
         return lambda info: None
 
-    def report(info: dict) -> None:
+    def report(info: Mapping[str, Any]) -> None:
         value = "" if info["value"] is None else f"  valid/{info['metric']} {info['value']:.4f}"
         print(f"\r{info['step']}/{info['steps']} steps{value}\x1b[K", end="", file=sys.stderr, flush=True)
 
     return report
 
 
-def _show_record(record: dict, path) -> None:
+def _show_record(record: Mapping[str, Any], path: Path) -> None:
     if sys.stderr.isatty():
         print("\r\x1b[K", end="", file=sys.stderr)
     for name, value in sorted(record["metrics"].items()):

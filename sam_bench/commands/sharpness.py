@@ -3,8 +3,9 @@
 import argparse
 import shlex
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from sam_bench.api import RunSpec
 from sam_bench.commands.words import add_experiment, need_bench
@@ -12,7 +13,7 @@ from sam_bench.errors import UsageError
 from sam_bench.store import places
 
 
-def register(commands: argparse._SubParsersAction) -> None:
+def register(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add the command to the command line."""
     sharpness = commands.add_parser(
         "sharpness",
@@ -88,7 +89,7 @@ def _measurable(cells: list[RunSpec], results: Path) -> tuple[list, list[str]]:
     return [found for found in runs if found], bad
 
 
-def _need(runs: list, cells: list, results, experiment: str) -> None:
+def _need(runs: Sequence[object], cells: Sequence[RunSpec], results: Path, experiment: str) -> None:
     """Raise UsageError when there is nothing to measure."""
     from sam_bench.store.folder import RunDirectory
 
@@ -110,7 +111,7 @@ def _number(value: float | None) -> str:
     return "n/a" if value is None else f"{value:.4g}"
 
 
-def _say_sharpness(content: Mapping) -> str:
+def _say_sharpness(content: Mapping[str, Any]) -> str:
     top, trace = content["largest_eigenvalue"], content["trace"]
     doubt = "" if top["converged"] else " (not converged)"
     return (
@@ -120,12 +121,12 @@ def _say_sharpness(content: Mapping) -> str:
     )
 
 
-def _say_landscape(content: Mapping) -> str:
+def _say_landscape(content: Mapping[str, Any]) -> str:
     losses = [value for row in content["losses"] for value in row if value is not None]
     return f"loss {_number(min(losses, default=None))} to {_number(max(losses, default=None))}"
 
 
-def _say_gradients(content: Mapping) -> str:
+def _say_gradients(content: Mapping[str, Any]) -> str:
     same = "the same weights again" if content["same_weights"] else "other weights than the run's: other bits here"
     return f"{len(content['rows']['step'])} of {content['steps']} steps watched, {same}"
 

@@ -6,7 +6,7 @@ import importlib
 from sam_bench.commands.words import need_bench
 
 
-def register(commands: argparse._SubParsersAction) -> None:
+def register(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add the command to the command line."""
     speed = commands.add_parser("speed", help="measure the cost of optimizers, molecules or images", add_help=False)
     speed.add_argument("what", choices=("optimizers", "molecules", "images"))
@@ -20,4 +20,4 @@ def run(arguments: argparse.Namespace) -> int:
     module = importlib.import_module(f"sam_bench.speed.{arguments.what}")
     parser = argparse.ArgumentParser(f"sam-bench speed {arguments.what}", description=module.__doc__)
     module.add_arguments(parser)
-    return module.main(parser.parse_args(arguments.arguments))
+    return int(module.main(parser.parse_args(arguments.arguments)))

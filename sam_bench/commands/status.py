@@ -3,6 +3,7 @@
 import argparse
 import json
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from sam_bench.commands.words import add_experiment, add_filter, need_bench, same_words
 from sam_bench.store import places
@@ -10,7 +11,7 @@ from sam_bench.store.index import status as status_of
 from sam_bench.sweeps.standing import counts, describe
 
 
-def register(commands: argparse._SubParsersAction) -> None:
+def register(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add the command to the command line."""
     status = commands.add_parser(
         "status", help="planned, finished, running, stale and failed cells of an experiment",
@@ -41,7 +42,7 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _advise(rows: Sequence[Mapping], name: str) -> None:
+def _advise(rows: Sequence[Mapping[str, Any]], name: str) -> None:
     """What to do about the cells that are not finished."""
     states = {row["status"] for row in rows}
     if states & {"planned", "stale"}:

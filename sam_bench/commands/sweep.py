@@ -5,8 +5,9 @@ import shlex
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from sam_bench.api import Outcome
+from sam_bench.api import Engine, Outcome, RunSpec
 from sam_bench.commands.words import (
     add_engine,
     add_experiment,
@@ -14,14 +15,21 @@ from sam_bench.commands.words import (
     cell_overrides,
     launcher_overrides,
     need_bench,
+    need_folder,
+    need_gpu,
     same_words,
 )
 from sam_bench.errors import UsageError
 from sam_bench.store import places
 from sam_bench.training import torchrun
 
+if TYPE_CHECKING:
+    from rich.console import Console
 
-def register(commands: argparse._SubParsersAction) -> None:
+    from sam_bench.sweeps.outcomes import Tally
+
+
+def register(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add the command to the command line."""
     sweep = commands.add_parser(
         "sweep", help="a whole experiment: skips what is finished, resumes, goes on after a failure",
@@ -57,6 +65,10 @@ def run(arguments: argparse.Namespace) -> int:
         return dry_run(cells, pending, results, jobs=jobs, name=same_words(arguments, sweep=True))
     if not pending:
         return _conclude(arguments, cells, Tally(), results, console)
+    need_folder(results)
+    if arguments.launcher == "local":
+        for device in {cell.config["device"] for cell in pending}:
+            need_gpu(device)
     from sam_bench.sweeps.display import Display
 
     done = len(cells) - len(pending)
@@ -87,7 +99,9 @@ def check(arguments: argparse.Namespace) -> None:
         )
 
 
-def engine(arguments: argparse.Namespace, pending: Sequence, results: Path) -> tuple[int, Callable]:
+def engine(
+    arguments: argparse.Namespace, pending: Sequence[RunSpec], results: Path
+) -> tuple[int, Callable[[], Engine]]:
     """How many cells will run at once, and what makes the engine that runs them."""
     from sam_bench.config.build import build_engine, trust_current_folder
     from sam_bench.config.compose import launcher_config
@@ -105,7 +119,9 @@ def engine(arguments: argparse.Namespace, pending: Sequence, results: Path) -> t
     return len(slots), partial(local.LocalEngine, results, slots, local.imports(pending))
 
 
-def _conclude(arguments, cells, tally, results, console) -> int:
+def _conclude(
+    arguments: argparse.Namespace, cells: Sequence[RunSpec], tally: "Tally", results: Path, console: "Console"
+) -> int:
     """The table of what is there, what went wrong, and what to do next."""
     from sam_bench.results.tables.table import table
     from sam_bench.store.folder import RunDirectory

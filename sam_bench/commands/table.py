@@ -8,7 +8,7 @@ from sam_bench.commands.words import add_experiment, records_of
 from sam_bench.errors import UsageError
 
 
-def register(commands: argparse._SubParsersAction) -> None:
+def register(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add the command to the command line."""
     table = commands.add_parser("table", help="the results table of an experiment")
     add_experiment(table)

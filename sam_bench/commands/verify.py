@@ -5,7 +5,7 @@ import argparse
 from sam_bench.commands.words import add_experiment, no_record, readable_records_of
 
 
-def register(commands: argparse._SubParsersAction) -> None:
+def register(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add the command to the command line."""
     verify = commands.add_parser(
         "verify", help="whether the records are whole and the arms had equal chances",

@@ -2,11 +2,12 @@
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 from sam_bench.commands.words import records_of
 
 
-def register(commands: argparse._SubParsersAction) -> None:
+def register(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add the command to the command line."""
     wandb = commands.add_parser("wandb", help="send finished records to Weights & Biases, again if need be")
     wandb.add_argument("action", choices=("sync",))
@@ -32,7 +33,7 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _files(name: str, records: list, folder: Path) -> list[Path]:
+def _files(name: str, records: list[dict[str, Any]], folder: Path) -> list[Path]:
     """The tables and figures of an experiment."""
     from sam_bench.results.figures.draw import draw
     from sam_bench.results.tables.table import table as render

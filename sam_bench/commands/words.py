@@ -1,13 +1,22 @@
 """The words of a command line that name the cells of an experiment, and what several commands make of them."""
 
 import argparse
+import contextlib
+import glob
 import importlib.util
+import os
 import shlex
+import sys
+import tempfile
 from collections.abc import Sequence
+from pathlib import Path
 
 from sam_bench.api import Record
 from sam_bench.errors import UsageError
 from sam_bench.store import places
+
+# NVIDIA's driver (Jetson, WSL) and AMD's, which torch also calls cuda.
+GPU_FILES = ("/dev/nvidia*", "/dev/nvhost*", "/dev/dxg", "/dev/kfd")
 
 
 def add_experiment(parser: argparse.ArgumentParser) -> None:
@@ -45,6 +54,32 @@ def need_bench() -> None:
     """Raise UsageError when only the optimizers are installed."""
     if importlib.util.find_spec("hydra") is None:
         raise UsageError("this command needs the whole suite: pip install 'sam-bench[bench]'")
+
+
+def need_gpu(device: str) -> None:
+    """Raise UsageError for a GPU that cannot be there, before torch is imported: nothing of its driver is."""
+    if device.startswith("cuda") and sys.platform == "linux" and not any(glob.glob(name) for name in GPU_FILES):
+        raise UsageError(f"device={device}: there is no GPU driver on this machine. Try device=cpu or device=auto.")
+
+
+def need_folder(folder: Path) -> None:
+    """Raise UsageError where no record can be written, before anything heavy is done; leaves nothing behind."""
+    there = next(path for path in (folder, *folder.parents) if os.path.lexists(path))
+    try:
+        if there == folder:
+            tempfile.TemporaryFile(dir=folder).close()
+        else:
+            missing = next(path for path in (folder, *folder.parents) if path.parent == there)
+            missing.mkdir()
+            with contextlib.suppress(OSError):  # another command already writes into it
+                missing.rmdir()
+    except FileExistsError:  # another command has made it meanwhile
+        return
+    except OSError as error:
+        raise UsageError(
+            f"no record can be written to {folder}: {error.strerror}. Point SAM_BENCH_RESULTS to a folder that you may "
+            "write."
+        ) from error
 
 
 def records_of(experiment: str, overrides: Sequence[str] = ()) -> list[Record]:

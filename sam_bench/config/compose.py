@@ -237,8 +237,15 @@ def launcher_config(name: str, overrides: Sequence[str]) -> dict[str, Any]:
 
 def application(arguments: Sequence[str], execute: Callable[[RunSpec], None]) -> None:
     """Run `execute` on the configuration of `arguments`, or with -m on each of a Hydra multirun."""
-    overrides = get_args_parser().parse_intermixed_args(list(arguments)).overrides  # before and after Hydra's flags
-    compose_specs([word for word in overrides if not word.startswith("hydra")])
+    parsed, unknown = get_args_parser().parse_known_intermixed_args(list(arguments))
+    if unknown:
+        raise UsageError(
+            f"unknown option {unknown[0]}: what a run consists of is written key=value, for instance dataset=bbbp."
+        )
+    overrides = parsed.overrides  # before and after Hydra's flags
+    cells = compose_specs([word for word in overrides if not word.startswith("hydra")])
+    if len(cells) > 1 and not (parsed.multirun or any(word.startswith("hydra.mode=") for word in overrides)):
+        raise UsageError(f"these are {len(cells)} runs: `sam-bench run -m` makes one after the other.")
     GlobalHydra.instance().clear()
     flags = [word for word in arguments if word not in overrides]
     sys.argv = ["sam-bench run", *overrides, *flags]  # Hydra itself sees no override after a flag

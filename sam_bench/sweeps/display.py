@@ -2,6 +2,7 @@
 
 import time
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -9,13 +10,16 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from sam_bench.api import Outcome
+from sam_bench.api import Job, Outcome
 from sam_bench.errors import UsageError
 from sam_bench.store.record import read_record
 from sam_bench.sweeps.estimate import duration
 from sam_bench.sweeps.sweep import Sweep, heartbeat
 
 PLAIN_SECONDS = 60.0  # between two lines about what runs, where there is no terminal
+
+
+Beats = list[tuple[Job, dict[str, Any]]]  # what runs, each with its last heartbeat
 
 
 class Display:
@@ -91,7 +95,7 @@ class Display:
         shown = "undefined" if value is None else f"{value:.4f}"
         return f"{count} {run_id}  valid/{metric} {shown}  {record['train_seconds']:.1f} s"
 
-    def _state(self, sweep: Sweep, beats: list) -> str:
+    def _state(self, sweep: Sweep, beats: Beats) -> str:
         """Running and failed cells, throughput, and the time left if what waits takes as long as what was made."""
         tally = sweep.tally
         parts = [f"{len(beats)} running", f"{len(tally[Outcome.FAILED]) + len(tally[Outcome.REFUSED])} failed"]
@@ -107,13 +111,13 @@ class Display:
             parts += [f"{3600 * made / seconds:.3g} cells/h", f"ETA {duration(left * seconds / made)}"]
         return ", ".join(parts)
 
-    def _row(self, job, beat: dict) -> tuple[str, str, str, str]:
+    def _row(self, job: Job, beat: dict[str, Any]) -> tuple[str, str, str, str]:
         value = beat.get("value")
         shown = "" if value is None else f"valid/{beat.get('metric', '')} {value:.4f}"
         steps = f"{beat['step']}/{beat['steps']} steps" if "steps" in beat else "setting up"
         return job.cell.run_id, steps, shown, duration(time.monotonic() - job.started)
 
-    def _table(self, beats: list) -> Table:
+    def _table(self, beats: Beats) -> Table:
         table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
         for job, beat in beats:
             table.add_row(*self._row(job, beat))

@@ -5,6 +5,7 @@ import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from sam_bench.errors import UsageError
 from sam_bench.store.record import read_record
@@ -31,9 +32,9 @@ class Durations:
 
     def __init__(self, results: Path):
         self.runs = Path(results) / "runs"
-        self._read: dict[tuple[str, str], list[Mapping]] = {}
+        self._read: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
 
-    def estimate(self, labels: Mapping, config: Mapping) -> Estimate:
+    def estimate(self, labels: Mapping[str, Any], config: Mapping[str, Any]) -> Estimate:
         """The median of runs of the same data set, model and method, else of any method; scaled to the epochs."""
         records = self._records(labels["dataset"], labels["model"])
         alike = [r for r in records if r["config"]["train"].get("max_steps") == config["train"].get("max_steps")]
@@ -44,7 +45,7 @@ class Durations:
         seconds = statistics.median(_seconds(record, config) for record in found)
         return Estimate(seconds, len(found), "" if own else " of other methods")
 
-    def _records(self, dataset: str, model: str) -> list[Mapping]:
+    def _records(self, dataset: str, model: str) -> list[Mapping[str, Any]]:
         key = dataset, model
         if key not in self._read:
             self._read[key] = [
@@ -55,7 +56,7 @@ class Durations:
         return self._read[key]
 
 
-def _readable(folders: Iterable[Path]) -> Iterable[Mapping]:
+def _readable(folders: Iterable[Path]) -> Iterable[Mapping[str, Any]]:
     for folder in folders:
         try:
             record = read_record(folder)
@@ -65,14 +66,14 @@ def _readable(folders: Iterable[Path]) -> Iterable[Mapping]:
             yield record
 
 
-def _seconds(record: Mapping, config: Mapping) -> float:
+def _seconds(record: Mapping[str, Any], config: Mapping[str, Any]) -> float:
     """Duration of a run, its training and evaluation stretched to other epochs (or seconds, under that budget)."""
     ours, theirs = config["train"], record["config"]["train"]
     unit = "seconds" if ours.get("budget") == theirs.get("budget") == "seconds" else "epochs"
     wanted, had = ours.get(unit), theirs.get(unit)
     factor = wanted / had if wanted and had and ours.get("max_steps") is None else 1.0
     work = record["train_seconds"] + record.get("eval_seconds", 0.0)
-    return factor * work + record.get("setup_seconds", 0.0)
+    return float(factor * work + record.get("setup_seconds", 0.0))
 
 
 def wall_time(seconds: Sequence[float], jobs: int) -> float:

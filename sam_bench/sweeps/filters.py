@@ -34,7 +34,7 @@ def _value(cell: RunSpec, key: str) -> str:
     return {"None": "null", "True": "true", "False": "false"}.get(str(value), str(value))  # as in a YAML
 
 
-def _flat(node: Mapping, prefix: str = "") -> Iterator[tuple[str, Any]]:
+def _flat(node: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
     for key, value in node.items():
         if isinstance(value, Mapping):
             yield from _flat(value, f"{prefix}{key}.")

@@ -2,12 +2,14 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
+from sam_bench.api import RunSpec
 from sam_bench.store.index import status
 from sam_bench.sweeps.estimate import Durations, duration, wall_time
 
 
-def describe(row: Mapping) -> str:
+def describe(row: Mapping[str, Any]) -> str:
     """How far a cell is, when it last said so, and what is known of it."""
     beat, parts = row["heartbeat"] or {}, []
     if "step" in beat:
@@ -21,12 +23,12 @@ def describe(row: Mapping) -> str:
     return ", ".join([*parts, *filter(None, [row["detail"]])])
 
 
-def counts(rows: Sequence[Mapping]) -> str:
+def counts(rows: Sequence[Mapping[str, Any]]) -> str:
     states = [row["status"] for row in rows]
     return f"{len(rows)} cells: " + ", ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(states))
 
 
-def dry_run(cells: Sequence, pending: Sequence, results: Path, *, jobs: int, name: str) -> int:
+def dry_run(cells: Sequence[RunSpec], pending: Sequence[RunSpec], results: Path, *, jobs: int, name: str) -> int:
     """List the cells with their state and, for those to run, how long that takes `jobs` at once."""
     to_run, durations, seconds, unknown = {cell.run_id for cell in pending}, Durations(results), [], 0
     rows = {row["run_id"]: row for row in status([cell.run_id for cell in cells], results)}

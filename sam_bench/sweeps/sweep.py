@@ -99,7 +99,8 @@ class Sweep:
 
     def _next(self, room: int) -> list[RunSpec]:
         """The first `room` waiting cells that nobody works on; those that another sweep has settled are counted."""
-        now, chosen = time.monotonic(), []
+        now = time.monotonic()
+        chosen: list[RunSpec] = []
         for cell in list(self.waiting) if room > 0 else ():
             if len(chosen) == room:
                 break
@@ -127,7 +128,7 @@ class Sweep:
         """Later, and not in step with the other sweeps."""
         self._not_before[cell.run_id] = time.monotonic() + LOOK_AGAIN * random.uniform(0.5, 1.5)
 
-    def _failure(self, cell: RunSpec) -> tuple | None:
+    def _failure(self, cell: RunSpec) -> tuple[int, int] | None:
         """Which failed attempt lies there; None if there is none."""
         try:
             found = (RunDirectory(self.results, cell.run_id).failed / "record.json").stat()

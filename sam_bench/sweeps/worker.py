@@ -1,6 +1,7 @@
 """What a sweep runs in a process of its own: one cell, its output in a log file."""
 
 import contextlib
+import io
 import os
 import select
 import signal
@@ -11,7 +12,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 
 # Imported here so that a fork server that has loaded this module starts a worker in milliseconds. The first is what
-# torch.use_deterministic_algorithms imports when a run calls it: three seconds.
+# torch imports by itself when a run makes its optimizer: seconds.
 import torch._inductor.config  # noqa: F401
 
 from sam_bench.api import Outcome, RunSpec
@@ -19,7 +20,8 @@ from sam_bench.config.build import trust_current_folder
 from sam_bench.errors import UsageError
 from sam_bench.store.disk import open_log
 from sam_bench.store.folder import LeaseLost
-from sam_bench.training.life import Busy, Stopped, execute
+from sam_bench.training.life import Busy, execute
+from sam_bench.training.loop import Stopped
 
 MESSAGE_LENGTH = 8000  # characters: less than a pipe holds, for nobody reads before the worker has ended
 
@@ -66,6 +68,9 @@ def _redirect(log: Path) -> None:
     """What is printed goes to a file."""
     os.dup2(open_log(log), 1)
     os.dup2(1, 2)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(encoding="utf-8", errors="backslashreplace")
 
 
 def outcome_of(cell: RunSpec, results: Path, stop: Callable[[], bool]) -> tuple[Outcome, str]:

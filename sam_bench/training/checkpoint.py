@@ -7,6 +7,7 @@ import os
 import uuid
 import warnings
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -21,7 +22,7 @@ class BadCheckpoint(Exception):
     """A file that is torn, damaged, or not a checkpoint of this program."""
 
 
-def save(folder: Path, state: dict) -> None:
+def save(folder: Path, state: dict[str, Any]) -> None:
     """Write `state` (tensors and plain values) as the newest checkpoint of `folder`; the one before stays.
 
     Raises UsageError when the disk is full or may not be written; both checkpoints are then what they were.
@@ -48,7 +49,7 @@ def save(folder: Path, state: dict) -> None:
             raise
 
 
-def read(path: Path) -> dict:
+def read(path: Path) -> dict[str, Any]:
     """The state in one file; raises BadCheckpoint if it is not exactly what `save` wrote, UsageError, OSError."""
     with open_file(path, WEIGHTS_LIMIT) as file:
         head = file.read(len(MAGIC) + 65)
@@ -67,7 +68,7 @@ def read(path: Path) -> dict:
     return state
 
 
-def load(folder: Path, run_id: str) -> dict | None:
+def load(folder: Path, run_id: str) -> dict[str, Any] | None:
     """The newest usable checkpoint of `run_id`, or None; says which files were passed over and why."""
     for name in NAMES:
         try:

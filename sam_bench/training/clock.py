@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 
@@ -16,7 +17,7 @@ class Clock:
     def __init__(self, device: torch.device, now: Callable[[], float] = time.perf_counter):
         self.device, self.now = device, now
         self.seconds = {"train": 0.0, "eval": 0.0, "setup": 0.0}
-        self.timed = {"seconds": 0.0, "samples": 0}
+        self.timed: dict[str, float] = {"seconds": 0.0, "samples": 0}
         self._purpose: str | None = None
         self._since = 0.0
         self._warm = 0
@@ -61,11 +62,11 @@ class Clock:
         """Training samples per second after the warm-up steps; None for a run too short to say."""
         return self.timed["samples"] / self.timed["seconds"] if self.timed["samples"] else None
 
-    def state_dict(self) -> dict:
+    def state_dict(self) -> dict[str, Any]:
         """What a checkpoint keeps; call it outside a training stretch."""
         return {"seconds": dict(self.seconds), "timed": dict(self.timed)}
 
-    def load_state_dict(self, state: dict) -> None:
+    def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on counting from a checkpoint; the set-up of this process is added to the earlier one."""
         setup = self.seconds["setup"]
         self.seconds = {**state["seconds"], "setup": state["seconds"]["setup"] + setup}

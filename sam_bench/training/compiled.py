@@ -15,9 +15,11 @@ from torch import nn
 
 from sam_bench.config.rules import no_cpp_compiler
 from sam_bench.errors import UsageError
+from sam_bench.optim.base import SharpnessAware
 from sam_bench.optim.oracle import rng_of, rng_state
 from sam_bench.optim.running_stats import RunningStats
 from sam_bench.training import processes
+from sam_bench.training.loop import Trainer
 
 TRITON_NEEDS = (7, 0)  # compute capability
 ALIKE = 0.1  # relative: rounding makes gradients of bf16 differ by some per cent
@@ -48,9 +50,12 @@ class Compiled(nn.Module):
 
     def __init__(self, model: nn.Module, size: int, *, deterministic: bool):
         super().__init__()
-        self.model, self.size = model, size
+        self.model = model
+        self.size: int | None = size
         torch.compiler.reset()  # several runs in one process: each starts afresh
-        options = {"fallback_random": True, "emulate_precision_casts": True, "deterministic": deterministic}
+        options: dict[str, str | int | bool | Callable[..., Any]] = {
+            "fallback_random": True, "emulate_precision_casts": True, "deterministic": deterministic,
+        }  # fmt: skip
         self._compiled = (torch.compile(model, dynamic=False, options=options),)  # a tuple: no second submodule
 
     @contextmanager
@@ -63,7 +68,8 @@ class Compiled(nn.Module):
             self.size = size
 
     def forward(self, batch: Any) -> torch.Tensor:
-        return (self._compiled[0] if len(batch) == self.size else self.model)(batch)
+        output: torch.Tensor = (self._compiled[0] if len(batch) == self.size else self.model)(batch)
+        return output
 
 
 def full_size(samples: int, batch_size: int) -> int:
@@ -71,7 +77,7 @@ def full_size(samples: int, batch_size: int) -> int:
     return len(range(processes.rank(), min(samples, batch_size), processes.count()))
 
 
-def warm_up(trainer) -> None:
+def warm_up(trainer: Trainer) -> None:
     """Compile what the training passes of `trainer` call, on its set-up clock; nothing that it keeps is changed.
 
     Raises UsageError where the compiled gradient is not that of the plain model.
@@ -84,7 +90,9 @@ def warm_up(trainer) -> None:
         whole = task.collate(index, train=True, generator=torch.Generator(device).manual_seed(0))
         part, _, weight = processes.part(task, whole, index)
         closure = trainer.closure_of(part, weight)
-        with getattr(trainer.parallel, "module", trainer.parallel).plain():
+        inner = getattr(trainer.parallel, "module", trainer.parallel)  # of DistributedDataParallel
+        assert isinstance(inner, Compiled)
+        with inner.plain():
             plain = _length(trainer.optimizer, closure)
         compiled = _length(trainer.optimizer, closure)
         if trainer.optimizer.chooses_samples:  # some do it by a forward pass alone, which is code of its own
@@ -99,13 +107,13 @@ def warm_up(trainer) -> None:
         )
 
 
-def _length(optimizer, closure: Callable) -> float:
+def _length(optimizer: SharpnessAware, closure: Callable[[], torch.Tensor]) -> float:
     """Length of the gradient of one pass; random generators stay."""
     device = optimizer.params[0].device
     optimizer.zero_grad()
     with rng_of(rng_state(device), device):
         closure()
-    return torch.stack([p.grad.norm() for p in optimizer.params if p.grad is not None]).norm().item()
+    return float(torch.stack([p.grad.norm() for p in optimizer.params if p.grad is not None]).norm())
 
 
 def advice(error: BaseException) -> UsageError | None:

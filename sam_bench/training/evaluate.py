@@ -2,21 +2,24 @@
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from typing import Any
 
 import torch
 from torch import nn
 
+from sam_bench.datasets.task import Task
+
 
 @torch.no_grad()
 def evaluate(
-    model: nn.Module, task, split: str, *, batch_size: int, autocast: Callable[[], AbstractContextManager]
+    model: nn.Module, task: Task, split: str, *, batch_size: int, autocast: Callable[[], AbstractContextManager[Any]]
 ) -> tuple[dict[str, float], list[str]]:
     """The split's loss and metric, named `split/loss` and `split/<metric>`, and remarks on what could not be scored."""
     was_training = model.training
     model.eval()
     index = task.splits[split]
     losses, predictions = [], []
-    for part in index.split(batch_size):
+    for part in torch.split(index, batch_size):
         batch = task.collate(part)
         with autocast():
             output = model(batch)

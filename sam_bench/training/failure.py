@@ -35,8 +35,9 @@ def without_names(text: str) -> str:
         if len(folder) > 1:
             text = re.sub(rf"{re.escape(folder)}(?=/|\b)/?", "", text)
     text = BARE.sub(lambda found: _short(found[0]), text)
-    for host in {socket.gethostname(), socket.gethostname().partition(".")[0]} - {"", "localhost"}:
-        text = _replaced(text, host, "HOST")
+    host = socket.gethostname()
+    for name in (host, host.partition(".")[0]):
+        text = _replaced(text, name, "HOST") if name not in ("", "localhost") else text
     return "\n".join(line if line.startswith("    ") else _without_user(line) for line in text.split("\n"))
 
 

@@ -8,12 +8,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
+from torch import nn
 
 from sam_bench import metrics
-from sam_bench.api import RunSpec
+from sam_bench.api import Logger, RunSpec
 from sam_bench.config.build import build_logger, build_model, build_optimizer, build_schedule, build_task
+from sam_bench.datasets.task import Task
 from sam_bench.errors import UsageError
 from sam_bench.loggers.none import NoLogger
 from sam_bench.options.run import Train
@@ -25,6 +28,8 @@ from sam_bench.training import checkpoint, compiled, failure, precision, process
 from sam_bench.training.loop import Stopped, Trainer
 from sam_bench.training.options import steps_per_epoch
 from sam_bench.training.precision import Arithmetic
+
+Report = Callable[[dict[str, Any]], None]  # gets step, steps, share, epoch, metric and value
 
 
 class Busy(UsageError):
@@ -46,7 +51,7 @@ def _now() -> str:
     return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
 
 
-def build(cell: RunSpec, device: torch.device) -> tuple:
+def build(cell: RunSpec, device: torch.device) -> tuple[Task, nn.Module]:
     """Task and model of a cell, built in an order that depends on the seed alone."""
     config = cell.config
     seeding.seed_everything(config["seed"], deterministic=config["deterministic"])
@@ -81,7 +86,7 @@ def build_trainer(cell: RunSpec, device: torch.device, how: Arithmetic, kind: ty
     return trainer
 
 
-def _head(cell: RunSpec, device: torch.device, how: Arithmetic) -> dict:
+def _head(cell: RunSpec, device: torch.device, how: Arithmetic) -> dict[str, Any]:
     """What a record says before anything is built."""
     return {
         "run_id": cell.run_id,
@@ -100,7 +105,7 @@ def _head(cell: RunSpec, device: torch.device, how: Arithmetic) -> dict:
     }
 
 
-def _built(trainer: Trainer) -> dict:
+def _built(trainer: Trainer) -> dict[str, Any]:
     """What a record says of the model and the data."""
     task = trainer.task
     return {
@@ -116,7 +121,7 @@ def _built(trainer: Trainer) -> dict:
     }
 
 
-def _spent(trainer: Trainer) -> dict:
+def _spent(trainer: Trainer) -> dict[str, Any]:
     """What the run cost so far."""
     memory, clock = trainer.optimizer.memory, trainer.clock
     return {
@@ -134,14 +139,14 @@ def _spent(trainer: Trainer) -> dict:
     }
 
 
-def _train(directory: RunDirectory, head: dict, trainer: Trainer, state: Mapping, logger, report: Callable,
-           stop: Callable) -> None:  # fmt: skip
+def _train(directory: RunDirectory, head: dict[str, Any], trainer: Trainer, state: Mapping[str, Any], logger: Logger,
+           report: Report, stop: Callable[[], bool]) -> None:  # fmt: skip
     """Train from the checkpoint `state`, or from the start, with checkpoints and heartbeats; rank 0 writes them."""
     first = processes.rank() == 0
     started = state.get("started", head["provenance"]["started"])
     head["provenance"] |= {"started": started, "resumed": state.get("resumed", -1) + 1}
 
-    def save(training: dict) -> None:
+    def save(training: dict[str, Any]) -> None:
         if not first:
             return
         made = head["provenance"]
@@ -150,7 +155,7 @@ def _train(directory: RunDirectory, head: dict, trainer: Trainer, state: Mapping
         extra["threads"] = made["hardware"]["threads"]
         checkpoint.save(directory.working, {"run_id": directory.run_id, **extra, "training": training})
 
-    def tell(info: dict) -> None:
+    def tell(info: dict[str, Any]) -> None:
         if first:
             directory.heartbeat(info)
             report(info)
@@ -161,7 +166,7 @@ def _train(directory: RunDirectory, head: dict, trainer: Trainer, state: Mapping
     trainer.fit(save=save, report=tell, stop=stop, log=logger.log)
 
 
-def _finish(directory: RunDirectory, head: dict, trainer: Trainer) -> dict:
+def _finish(directory: RunDirectory, head: dict[str, Any], trainer: Trainer) -> dict[str, Any]:
     """Read the test split, once, with the weights of the best epoch, and write the record; a trial does not read it."""
     test, notes = {}, []
     if head["config"].get("test", True):
@@ -172,25 +177,25 @@ def _finish(directory: RunDirectory, head: dict, trainer: Trainer) -> dict:
     scores = {**trainer.best["metrics"], **test, "train/loss": best["train/loss"]}
     head["provenance"]["finished"] = _now()
 
-    def write() -> dict:
+    def write() -> dict[str, Any]:
         weights = io.BytesIO()
         torch.save(trainer.best["model"], weights)
-        atomic_write(directory.working / "best.pt", weights.getbuffer())
+        atomic_write(directory.working / "best.pt", weights.getvalue())
         directory.finish({**head, "metrics": scores, **_spent(trainer)}, trainer.curve)
         return read_record(directory.final)
 
     return processes.from_first(write)
 
 
-def _fail(directory: RunDirectory, head: dict, trainer: Trainer | None, error: Exception) -> None:
+def _fail(directory: RunDirectory, head: dict[str, Any], trainer: Trainer | None, error: Exception) -> None:
     described = failure.described(error, getattr(error, "step", trainer.step if trainer else 0))
     head["provenance"]["finished"] = _now()
     spent, curve = (_spent(trainer), trainer.curve) if trainer else ({}, ())
     directory.fail(described, {**head, "metrics": {}, **spent}, curve)
 
 
-def execute(cell: RunSpec, results: Path, *, report: Callable[[dict], None] = lambda info: None,
-            stop: Callable[[], bool] = lambda: False) -> dict:  # fmt: skip
+def execute(cell: RunSpec, results: Path, *, report: Report = lambda info: None,
+            stop: Callable[[], bool] = lambda: False) -> dict[str, Any]:  # fmt: skip
     """The record of `cell`: read if it is finished, else made, from its checkpoint where there is one.
 
     `report` gets the progress now and then; `stop` may ask to end early. Raises UsageError (nothing is written), Busy
@@ -213,21 +218,22 @@ def execute(cell: RunSpec, results: Path, *, report: Callable[[dict], None] = la
     return record
 
 
-def _finished(directory: RunDirectory) -> dict | None:
+def _finished(directory: RunDirectory) -> dict[str, Any] | None:
     return read_record(directory.final) if directory.finished else None
 
 
-def _claim(directory: RunDirectory) -> dict | None:
+def _claim(directory: RunDirectory) -> dict[str, Any] | None:
     """Take the right to make this run; its record if it was finished meanwhile. Raises Busy."""
     if not directory.claim() and not directory.finished:
         raise Busy(f"another process is at work on {directory.run_id}; `sam-bench status` shows how far it is.")
     return _finished(directory)
 
 
-def _make(cell: RunSpec, directory: RunDirectory, device: torch.device, how: Arithmetic, report: Callable,
-          stop: Callable) -> tuple:  # fmt: skip
+def _make(cell: RunSpec, directory: RunDirectory, device: torch.device, how: Arithmetic, report: Report,
+          stop: Callable[[], bool]) -> tuple[dict[str, Any], Logger]:  # fmt: skip
     """Build, train and record a claimed run; its record and its logger. Rank 0 alone writes."""
-    head, trainer, first = _head(cell, device, how), None, processes.rank() == 0
+    head, first = _head(cell, device, how), processes.rank() == 0
+    trainer: Trainer | None = None
     try:
         state = processes.from_first(lambda: checkpoint.load(directory.working, directory.run_id)) or {}
         how = precision.resumed(state, how, device)
@@ -235,7 +241,7 @@ def _make(cell: RunSpec, directory: RunDirectory, device: torch.device, how: Ari
         head["provenance"]["hardware"]["threads"] = threads.resumed(state, cell.config)
         trainer = build_trainer(cell, device, how)
         head |= _built(trainer)
-        logger = build_logger(cell.config) if first else NoLogger()
+        logger: Logger = build_logger(cell.config) if first else NoLogger()
         _train(directory, head, trainer, state, logger, report, stop)
         return _finish(directory, head, trainer), logger
     except (Stopped, UsageError):

@@ -4,18 +4,22 @@ import math
 import time
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import torch
 from torch import nn
 
 from sam_bench import metrics
+from sam_bench.datasets.task import Batch, Task
 from sam_bench.errors import UsageError
+from sam_bench.optim.base import SharpnessAware
 from sam_bench.options.run import Train
 from sam_bench.training import processes, seeding
 from sam_bench.training.clock import Clock
 from sam_bench.training.evaluate import evaluate
 from sam_bench.training.options import steps_per_epoch
 
+State = dict[str, Any]
 DTYPES = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 # Passes of one SAM step: the common currency of budget=grad_evals.
 SAM_PASSES = 2
@@ -42,8 +46,9 @@ class Trainer:
     `parallel` is the model as the training passes call it, which is another where several ranks share the run.
     """
 
-    def __init__(self, task, model: nn.Module, optimizer, schedule: Callable, options: Train, *, seed: int,
-                 precision: str = "fp32", scaler=None, device: torch.device | None = None,
+    def __init__(self, task: Task, model: nn.Module, optimizer: SharpnessAware,
+                 schedule: Callable[[float, float], float], options: Train, *, seed: int, precision: str = "fp32",
+                 scaler: torch.amp.GradScaler | None = None, device: torch.device | None = None,
                  parallel: nn.Module | None = None):  # fmt: skip
         self.task, self.model, self.optimizer, self.schedule, self.options = task, model, optimizer, schedule, options
         self.seed, self.scaler, self.parallel = seed, scaler, parallel or model
@@ -58,9 +63,11 @@ class Trainer:
         self.draws = torch.Generator(self.device)
         self.clock = Clock(self.device)
         self.epoch = self.batch = self.step = self.samples = 0
-        self.curve: list[dict] = []
+        self.curve: list[dict[str, Any]] = []
         self.notes: list[str] = []
-        self.best = {"epoch": 0, "value": math.nan, "loss": math.inf, "metrics": {}, "model": None}
+        self._first_bad: torch.Tensor
+        self._loss_steps: int
+        self.best: State = {"epoch": 0, "value": math.nan, "loss": math.inf, "metrics": {}, "model": None}
         self._start_epoch_sums()
 
     # -- how far the run is ------------------------------------------------------------------------------------
@@ -70,9 +77,9 @@ class Trainer:
         """Epochs done, fractional, in the currency of the budget; the run ends at `options.epochs`."""
         options = self.options
         if options.budget == "seconds":
-            return options.epochs * self.clock.read("train") / options.seconds
+            return options.epochs * self.clock.read("train") / (options.seconds or math.inf)
         if options.budget == "grad_evals":
-            return self.optimizer.memory["grad_evals"] / (SAM_PASSES * self.steps_per_epoch)
+            return float(self.optimizer.memory["grad_evals"] / (SAM_PASSES * self.steps_per_epoch))
         return self.step / self.steps_per_epoch
 
     @property
@@ -88,7 +95,7 @@ class Trainer:
 
     # -- one step ----------------------------------------------------------------------------------------------
 
-    def closure_of(self, batch, weight: torch.Tensor | None = None) -> Callable:
+    def closure_of(self, batch: Batch, weight: torch.Tensor | None = None) -> Callable[..., torch.Tensor]:
         """What a method calls for one pass over `batch`; `weight` as of `processes.part`."""
 
         def closure(index: torch.Tensor | None = None, backward: bool = True) -> torch.Tensor:
@@ -100,7 +107,8 @@ class Trainer:
                 losses = losses * weight
             if backward:
                 loss = losses.mean()
-                (loss if self.scaler is None else self.scaler.scale(loss)).backward()
+                scaled = loss if self.scaler is None else self.scaler.scale(loss)
+                scaled.backward()  # type: ignore[no-untyped-call] # torch's
             return losses.detach()
 
         return closure
@@ -142,8 +150,8 @@ class Trainer:
 
     def _order(self) -> torch.Tensor:
         generator = torch.Generator().manual_seed(seeding.derive(self.seed, "order", self.epoch))
-        order = torch.randperm(len(self.train_index), generator=generator)
-        return self.train_index[order.to(self.train_index.device)]
+        order = torch.randperm(len(self.train_index), generator=generator).to(self.train_index.device)
+        return self.train_index[order]
 
     def _train_epoch(self, between_steps: Callable[[], None]) -> None:
         order, size = self._order(), self.options.batch_size
@@ -153,7 +161,7 @@ class Trainer:
                 between_steps()
             self._raise_if_bad()
 
-    def _end_epoch(self) -> dict:
+    def _end_epoch(self) -> dict[str, Any]:
         self.epoch, self.batch = self.epoch + 1, 0
         row = {
             "epoch": self.epoch,
@@ -176,7 +184,7 @@ class Trainer:
 
     def _sam_fraction_of_epoch(self) -> float:
         start = self._epoch_start
-        return (self.optimizer.memory["sampled"] - start["sampled"]) / max(1, self.step - start["step"])
+        return float((self.optimizer.memory["sampled"] - start["sampled"]) / max(1, self.step - start["step"]))
 
     def evaluate(self, split: str) -> tuple[dict[str, float], list[str]]:
         """Loss and metric of a split with the present weights, as rank 0 finds them."""
@@ -197,8 +205,8 @@ class Trainer:
 
     # -- the run -----------------------------------------------------------------------------------------------
 
-    def fit(self, *, save: Callable[[dict], None], report: Callable[[dict], None], stop: Callable[[], bool],
-            log: Callable[[dict], None]) -> None:  # fmt: skip
+    def fit(self, *, save: Callable[[State], None], report: Callable[[State], None], stop: Callable[[], bool],
+            log: Callable[[State], None]) -> None:  # fmt: skip
         """Train to the end of the budget, then set the weights of the best epoch.
 
         `save` gets the state every `checkpoint_seconds`, `report` the progress now and then, `log` each row
@@ -232,17 +240,18 @@ class Trainer:
                 log(row)
         self.model.load_state_dict(self.best["model"])
 
-    def progress(self) -> dict:
+    def progress(self) -> dict[str, Any]:
         """Where the run is: step, steps, epoch and the last valid metric."""
         total = math.ceil(self.options.epochs * self.steps_per_epoch)
         if self.options.max_steps is not None:
             total = min(total, self.options.max_steps)
         share = min(1.0, max(self.position / self.options.epochs, self.step / total if total else 1.0))
-        row = next((row for row in reversed(self.curve) if f"valid/{self.task.metric}" in row), {})
+        empty: State = {}
+        row = next((row for row in reversed(self.curve) if f"valid/{self.task.metric}" in row), empty)
         return {"step": self.step, "steps": total, "share": share, "epoch": self.epoch,
                 "metric": self.task.metric, "value": row.get(f"valid/{self.task.metric}")}  # fmt: skip
 
-    def state_dict(self) -> dict:
+    def state_dict(self) -> dict[str, Any]:
         """Everything that the rest of the run depends on, as tensors and plain values."""
         return {
             "model": self.model.state_dict(),
@@ -257,7 +266,7 @@ class Trainer:
             "best": self.best,
         }
 
-    def load_state_dict(self, state: dict) -> None:
+    def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue exactly where `state_dict` was taken; raises UsageError where other ranks are to go on."""
         if (before := len(state["rng"])) != processes.count():
             raise UsageError(

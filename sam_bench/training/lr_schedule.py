@@ -36,7 +36,7 @@ def noam(
     """GROVER's schedule: linear from `start_factor` to 1, then exponential to `final_factor`."""
     if epoch < warmup_epochs:
         return _ramp(epoch, warmup_epochs, start_factor)
-    return final_factor ** _past(epoch, epochs, warmup_epochs)
+    return float(final_factor ** _past(epoch, epochs, warmup_epochs))
 
 
 def step(
@@ -45,4 +45,4 @@ def step(
     """`gamma` to the number of milestones (fractions of the run) that lie behind."""
     if epoch < warmup_epochs:
         return _ramp(epoch, warmup_epochs)
-    return gamma ** sum(epoch >= m * epochs for m in milestones)
+    return float(gamma ** sum(epoch >= m * epochs for m in milestones))

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
@@ -28,7 +29,7 @@ def multiplies_bf16(device: torch.device) -> bool:
     return any(torch.cpu.get_capabilities().get(name) for name in CPU_BF16)
 
 
-def choose(config: Mapping, device: torch.device) -> Arithmetic:
+def choose(config: Mapping[str, Any], device: torch.device) -> Arithmetic:
     """What this configuration means on `device`; raises UsageError where it asks for what cannot be had here."""
     precision, compiled = config["precision"], config.get("compile", False)
     if precision == "auto":
@@ -41,13 +42,13 @@ def choose(config: Mapping, device: torch.device) -> Arithmetic:
     return Arithmetic(precision, compiled)
 
 
-def of_record(record: Mapping) -> Arithmetic:
+def of_record(record: Mapping[str, Any]) -> Arithmetic:
     """What a finished run computed with; a record from before `auto` says it in its configuration."""
     made = record["provenance"]
     return Arithmetic(made.get("precision", record["config"]["precision"]), made.get("compiled", False))
 
 
-def resumed(state: Mapping, chosen: Arithmetic, device: torch.device) -> Arithmetic:
+def resumed(state: Mapping[str, Any], chosen: Arithmetic, device: torch.device) -> Arithmetic:
     """What a run goes on with: what its checkpoint `state` was begun with, whatever `device` would choose.
 
     Raises UsageError where it was begun compiled and this machine cannot compile.

@@ -17,6 +17,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from sam_bench.datasets.task import Batch, Task
 from sam_bench.errors import UsageError
 from sam_bench.training import seeding, torchrun
 
@@ -80,7 +81,8 @@ def from_first(make: Callable[[], T]) -> T:
     dist.broadcast_object_list(made, src=0)
     if made[1] is not None:
         raise made[1]
-    return made[0]
+    result: T = made[0]
+    return result
 
 
 def first_before_others(make: Callable[[], T]) -> T:
@@ -120,7 +122,7 @@ def mean(value: Tensor) -> Tensor:
     return value / count()
 
 
-def part(task, batch, index: Tensor) -> tuple[Any, Tensor, Tensor | None]:
+def part(task: Task, batch: Batch, index: Tensor) -> tuple[Batch, Tensor, Tensor | None]:
     """This rank's part of `batch`, its samples of `index`, and the weight of its loss (None for one process).
 
     The mean over the ranks of their weighted losses is the loss of the batch: weights go by labels, of which a rank
@@ -151,7 +153,7 @@ def parallel(
     notes = []
     if any(isinstance(module, BATCH_NORMS) for module in model.modules()):
         if next(model.parameters()).is_cuda:
-            model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
+            model = nn.SyncBatchNorm.convert_sync_batchnorm(model)  # type: ignore[no-untyped-call] # torch's
         else:
             notes.append(f"BatchNorm's statistics are those of a part of the batch ({count()} processes on CPU)")
     if rank() and _has_dropout(model):

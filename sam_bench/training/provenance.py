@@ -6,8 +6,12 @@ import os
 import platform
 import subprocess
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from sam_bench import __version__
+
+if TYPE_CHECKING:
+    import torch
 
 PACKAGES = ("torch", "numpy", "rdkit", "torch-geometric", "ogb", "scikit-learn", "hydra-core")
 
@@ -23,7 +27,7 @@ def _git(*words: str) -> str | None:
 
 
 @functools.cache
-def code() -> dict:
+def code() -> dict[str, Any]:
     """Commit of the source tree and whether it was changed since; None for an installed package."""
     top = _git("rev-parse", "--show-toplevel")
     if top is None or Path(top) != Path(__file__).parents[2]:
@@ -54,7 +58,7 @@ def _cpu_name() -> str:
     return platform.processor() or platform.machine()
 
 
-def hardware(device) -> dict:
+def hardware(device: "torch.device") -> dict[str, Any]:
     """The device that trained (a torch.device), its name, cores, threads and memory."""
     import psutil
     import torch
@@ -75,7 +79,7 @@ def hardware(device) -> dict:
     return described
 
 
-def peak_memory_bytes(device) -> int:
+def peak_memory_bytes(device: "torch.device") -> int:
     """Most memory held: on the GPU by torch, on the CPU by the whole process."""
     import torch
 

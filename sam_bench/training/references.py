@@ -78,7 +78,8 @@ def _forest(task: Task, x: np.ndarray, seed: int, jobs: int | None) -> Predict:
 
     def fit(x: np.ndarray, y: np.ndarray) -> Predict:
         if task.kind == "regression":
-            return RandomForestRegressor(**options).fit(x, y).predict
+            regressor: Predict = RandomForestRegressor(**options).fit(x, y).predict
+            return regressor
         model = RandomForestClassifier(**options).fit(x, y)
         return lambda new: model.predict_proba(new)[:, 1]
 
@@ -88,7 +89,7 @@ def _forest(task: Task, x: np.ndarray, seed: int, jobs: int | None) -> Predict:
 # -- beside the runs ----------------------------------------------------------------------------------------------
 
 
-def compare(cells: Sequence[RunSpec], records: Sequence[Mapping], data_dir: Path, jobs: int | None = None,
+def compare(cells: Sequence[RunSpec], records: Sequence[Mapping[str, Any]], data_dir: Path, jobs: int | None = None,
             say: Callable[[str], None] = print) -> list[list[str]]:  # fmt: skip
     """Rows (data set, method, valid, test) with mean +- std (n): the finished runs, and references on their splits.
 
@@ -96,7 +97,7 @@ def compare(cells: Sequence[RunSpec], records: Sequence[Mapping], data_dir: Path
     """
     finished = {record["run_id"]: record for record in records if record["status"] == "finished"}
     groups: dict[str, dict[str, list[dict[str, float]]]] = {}
-    done: dict[tuple, dict[str, Any]] = {}
+    done: dict[tuple[Any, ...], dict[str, Any]] = {}
     for cell in cells:
         key = (cell.labels["dataset"], cell.labels["seed"], cell.labels["split_seed"])
         if key not in done:
@@ -122,7 +123,7 @@ def _mean(values: list[float]) -> str:
     return f"{statistics.fmean(values):.3f}{spread} ({len(values)})"
 
 
-def _check_split(record: Mapping, expected: str) -> None:
+def _check_split(record: Mapping[str, Any], expected: str) -> None:
     if record["data"]["split_sha256"] != expected:
         raise UsageError(
             f"{record['run_id']} was made on another split than its configuration makes here. Compare where its data "

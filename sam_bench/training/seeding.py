@@ -3,6 +3,7 @@
 import hashlib
 import os
 import random
+from typing import Any
 
 import numpy as np
 import torch
@@ -29,18 +30,19 @@ def seed_everything(seed: int, *, deterministic: bool) -> None:
     torch.backends.cudnn.benchmark = not deterministic
 
 
-def rng_state() -> dict:
+def rng_state() -> dict[str, Any]:
     """The state of every global random generator, as tensors and plain numbers (safe to load)."""
-    _, keys, position, has_gauss, gauss = np.random.get_state()
+    numpy = np.random.get_state(legacy=False)
+    keys, position = numpy["state"]["key"], numpy["state"]["pos"]
     return {
         "python": random.getstate(),
-        "numpy": [torch.from_numpy(keys.astype(np.int64)), position, has_gauss, gauss],
+        "numpy": [torch.from_numpy(keys.astype(np.int64)), position, numpy["has_gauss"], numpy["gauss"]],
         "torch": torch.get_rng_state(),
-        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else [],
+        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else [],  # type: ignore[no-untyped-call] # torch's
     }
 
 
-def set_rng_state(state: dict) -> None:
+def set_rng_state(state: dict[str, Any]) -> None:
     """Set every global random generator back to `state`."""
     random.setstate(state["python"])
     keys, position, has_gauss, gauss = state["numpy"]

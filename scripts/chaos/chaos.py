@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Sweeps under fire: kills, full disks, lost permissions and torn files, then a comparison with a sweep left alone.
+"""Sweeps under fire: kills, stops, full disks, planted links, torn files; then a comparison with one left alone.
 
 scripts/chaos/chaos.py --kills 200 --seed 0     (make chaos)
 
@@ -23,6 +23,7 @@ from pathlib import Path
 
 import psutil
 from compare import differences, table_without_clocks
+from links import Links
 
 HERE = Path(__file__).resolve().parent
 EXPERIMENT = """# @package _global_
@@ -34,7 +35,8 @@ hydra: {sweeper: {params: {optimizer: "erm,sam,looksam,graphsam", seed: "0,1"}}}
 FULL_MIB = 48  # size of the small disk: the runs need a tenth of it
 CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH, PR_CAPBSET_DROP = 1, 2, 24
 PER_ROUND = 40  # kills between two comparisons, at most
-HITS = {"worker": 14, "fork server": 1, "driver": 1, "everything": 1, "full disk": 2, "no permission": 2}
+HITS = {"worker": 14, "fork server": 2, "driver": 1, "everything": 1, "stopped": 3, "full disk": 2, "no permission": 2,
+        "links": 2}  # fmt: skip
 
 
 def obey_permissions() -> None:
@@ -55,10 +57,11 @@ class Storm:
         self.family: list[subprocess.Popen] = []
         undisturbed = {name: value for name, value in os.environ.items() if not name.startswith(("OMP_", "MKL_"))}
         self.environment = {
-            **undisturbed, "SAM_BENCH_CONFIGS": str(folder / "configs"), "SAM_BENCH_STALE_AFTER": "3",
+            **undisturbed, "SAM_BENCH_CONFIGS": str(folder / "configs"), "SAM_BENCH_STALE_AFTER": "30",
             "PYTHONPATH": str(HERE), "CHAOS_WITNESS": str(folder), "CHAOS_LOG": str(folder / "deaths"),
             "CHAOS_SEED": str(seed),
         }  # fmt: skip
+        self.links = Links(folder / "precious", self.draw)
         self.faults = {"CHAOS_FOLDER": str(self.disk), "CHAOS_EVERY": str(every)}
         (folder / "deaths").touch()
         for path, text in (("experiment/chaos", EXPERIMENT), ("logger/witness", "_target_: witness.Witness\n")):
@@ -88,11 +91,12 @@ class Storm:
 
     def _launch(self, results: Path) -> subprocess.Popen:
         command = [sys.executable, "-m", "sam_bench", "sweep", "chaos", "--jobs", "2", "--retries", "1000"]
+        threads = {"OMP_NUM_THREADS": self.draw.choice(("", "1", "2", "4")), "MKL_NUM_THREADS": self.draw.choice("12")}
+        environment = {**self.environment, **self.faults, **threads, "SAM_BENCH_RESULTS": str(results)}
         with open(self.folder / "drivers.log", "a") as log:
             return subprocess.Popen(
-                command, env={**self.environment, **self.faults, "SAM_BENCH_RESULTS": str(results)}, stdout=log,
-                stderr=log, start_new_session=True, preexec_fn=obey_permissions,
-            )  # fmt: skip
+                command, env=environment, stdout=log, stderr=log, start_new_session=True, preexec_fn=obey_permissions
+            )
 
     def blow(self, results: Path, cells: int, kills: int) -> None:
         """Disturb sweeps until `cells` are finished, or so many processes were killed since the beginning."""
@@ -128,6 +132,10 @@ class Storm:
         elif what == "everything":
             for each in self.family:
                 self._kill_group(each, count=True)
+        elif what == "stopped":
+            self._stop(self.draw.choice([*workers, *self._children(driver), psutil.Process(driver.pid)]))
+        elif what == "links":
+            self.links.plant(results, self.draw.uniform(0.2, 1.0))
         elif what == "full disk":
             self._fill(self.draw.uniform(0.2, 1.0))
         elif what == "no permission":
@@ -157,6 +165,15 @@ class Storm:
                 self.hits["killed"] += 1
             except psutil.Error:
                 continue
+
+    def _stop(self, process: psutil.Process) -> None:
+        """Hold a process for a while; then let it go on, or kill it."""
+        try:
+            process.suspend()
+            time.sleep(self.draw.uniform(0.5, 3.0))
+            process.resume() if self.draw.random() < 0.5 else self._kill(process)
+        except psutil.Error:
+            return
 
     def _kill_group(self, driver: subprocess.Popen, count: bool = False) -> None:
         """A driver and all that it started, as a power cut would."""
@@ -224,7 +241,8 @@ def main() -> int:
             print(done.stdout, done.stderr)
             return 1
         table = table_without_clocks(storm.command(calm, "table", "chaos", "--format", "csv").stdout)
-        cells = len(list((calm / "runs").iterdir()))
+        storm.links.cells = sorted(path.name for path in (calm / "runs").iterdir())
+        cells = len(storm.links.cells)
         while storm.kills < arguments.kills and not wrong:
             rounds += 1
             wrong = one_round(storm, calm, table, cells, min(arguments.kills, storm.kills + PER_ROUND), rounds)
@@ -245,6 +263,8 @@ def one_round(storm: Storm, calm: Path, table: bytes, cells: int, kills: int, nu
     wrong += differences(calm, results)
     if table_without_clocks(storm.command(results, "table", "chaos", "--format", "csv").stdout) != table:
         wrong.append("another table")
+    if touched := storm.links.touched():
+        wrong.append(f"written or removed through a link: {touched}")
     if (storm.folder / "doubled").exists():
         wrong.append("at work on one run at once: " + (storm.folder / "doubled").read_text())
     storm.hits["waste"] += sum(path.name.startswith(".") for path in (results / "runs").iterdir())

@@ -1,12 +1,17 @@
 """Bad input gets one clear message and exit status 2, and leaves nothing behind."""
 
+import glob
 import os
+import re
+import signal
 import subprocess
 import sys
+import time
 
 import pytest
 
 from sam_bench.cli import main
+from sam_bench.commands.words import GPU_FILES
 
 CASES = {
     "unknown dataset": (["dataset=bbbq"], "Did you mean 'bbbp'"),
@@ -58,8 +63,6 @@ CASES = {
 
 @pytest.mark.parametrize("name", CASES)
 def test_run_refuses(name, capsys, results_dir, tmp_path, monkeypatch):
-    import re
-
     monkeypatch.chdir(tmp_path)
     overrides, wanted = CASES[name]
     assert main(["run", *overrides]) == 2
@@ -127,3 +130,94 @@ def test_a_table_of_nothing(capsys, results_dir):
 def test_the_traceback_is_there_for_who_asks(capsys, results_dir):
     assert main(["--traceback", "run", "dataset=bbbq"]) == 2
     assert "Traceback" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("words", "wanted"), [
+    (["optimizer.rho=0.1,0.2"], "these are 2 runs: `sam-bench run -m`"),
+    (["--dataset", "bbbp"], "unknown option --dataset: .*key=value, for instance dataset=bbbp"),
+    (["dataset=digits", "model=fastnet_tiny", "threads=0"], "threads=0 .* integer >= 1"),
+])  # fmt: skip
+def test_run_says_what_to_write_instead(words, wanted, capsys, results_dir):
+    assert main(["run", *words]) == 2
+    assert re.search(wanted, capsys.readouterr().err)
+    assert not results_dir.exists()
+
+
+def outcome_of(tmp_path, *words, **environment):
+    """Exit status, output, and which heavy modules were imported, of a command in a process of its own."""
+    program = (
+        "import sys; from sam_bench.cli import main; status = main(sys.argv[1:]);"
+        "print(sorted({'torch', 'torch_geometric', 'rdkit', 'pandas', 'wandb'} & set(sys.modules)), file=sys.stderr);"
+        "sys.exit(status)"
+    )
+    environment = {**os.environ, "SAM_BENCH_RESULTS": str(tmp_path / "results"), **environment}
+    done = subprocess.run(
+        [sys.executable, "-c", program, *words], capture_output=True, text=True, cwd=tmp_path, env=environment
+    )
+    return done.returncode, done.stdout, done.stderr
+
+
+@pytest.mark.parametrize("command", [("run", "dataset=digits", "model=fastnet_tiny"), ("sweep", "digits")])
+def test_a_gpu_that_is_not_there_is_refused_before_torch_is_imported(command, tmp_path):
+    if any(glob.glob(name) for name in GPU_FILES):
+        pytest.skip("this machine has the driver of a GPU")
+    status, output, errors = outcome_of(tmp_path, *command, "device=cuda")
+    assert (status, output) == (2, "")
+    assert "device=cuda: there is no GPU driver on this machine. Try device=cpu" in errors
+    assert errors.endswith("[]\n")
+
+
+def test_a_finished_run_is_told_without_torch(tmp_path):
+    from sam_bench.config.compose import compose_specs
+    from sam_bench.training.life import execute
+
+    words = ("dataset=digits", "model=fastnet_tiny", "optimizer=erm", "train.max_steps=1")
+    (cell,) = compose_specs(words)
+    record = execute(cell, tmp_path / "results")
+    status, output, errors = outcome_of(tmp_path, "run", *words)
+    assert (status, errors) == (0, "[]\n")
+    assert output.startswith("finished before; move ")
+    assert f"grad_evals           {record['grad_evals']}" in output
+    assert f"record               {tmp_path / 'results' / 'runs' / cell.run_id}" in output
+
+
+def test_a_results_folder_in_a_place_that_takes_none(tmp_path):
+    words = ("run", "dataset=digits", "model=fastnet_tiny", "optimizer=erm", "train.max_steps=1")
+    status, _, errors = outcome_of(tmp_path, *words, SAM_BENCH_RESULTS="/proc/nowhere/results")
+    assert status == 2
+    assert "SAM_BENCH_RESULTS" in errors
+    assert "Traceback" not in errors
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="sends a signal")
+@pytest.mark.parametrize("seconds", [0.1, 0.3])
+def test_ctrl_c_while_python_imports_gives_no_traceback(seconds, tmp_path):
+    command = [sys.executable, "-c", "import sys; print(flush=True); from sam_bench.__main__ import start; start()"]
+    process = subprocess.Popen([*command, "sweep", "quickstart", "--dry-run"], cwd=tmp_path, text=True,
+                               stdout=subprocess.PIPE, stderr=subprocess.PIPE)  # fmt: skip
+    process.stdout.readline()
+    time.sleep(seconds)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert "Traceback" not in errors
+
+
+def test_a_terminal_that_has_ascii_only(tmp_path):
+    from sam_bench.config.compose import compose_specs
+    from sam_bench.training.life import execute
+
+    words = ("optimizer=erm,sam", "seed=0", "train.max_steps=1")
+    for cell in compose_specs(("experiment=digits", *words)):
+        execute(cell, tmp_path / "results")
+    commands = [["table", "digits", *words, "--format", form] for form in ("terminal", "markdown", "html", "latex")]
+    commands += [[name, "digits", *words] for name in ("status", "verify", "sweep")]
+    program = (
+        "import sys; from sam_bench.cli import main\nfor line in sys.stdin.read().splitlines(): main(line.split())"
+    )
+    environment = {**os.environ, "SAM_BENCH_RESULTS": str(tmp_path / "results"), "PYTHONIOENCODING": "ascii"}
+    done = subprocess.run([sys.executable, "-c", program], input="\n".join(" ".join(c) for c in commands), text=True,
+                          capture_output=True, cwd=tmp_path, env=environment)  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.isascii()
+    assert "mean +- sample standard deviation" in done.stdout
+    assert "records: " in done.stdout

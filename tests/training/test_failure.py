@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import os
 import re
 import socket
 
@@ -44,7 +43,7 @@ def test_a_failed_record_and_its_page_hold_no_home_no_host_and_no_user(somebody,
     text = page({"made to fail": load(results_dir)})
     text += json.dumps(data.data({"made to fail": load(results_dir)}, {"made to fail": []}))  # the page has it packed
     published = [path.read_text() for path in folder.iterdir()] + [text]
-    for private in ("zacharias", "secret-lab", "gpu07", str(somebody.parent), os.sep + "opt"):
+    for private in ("zacharias", "secret-lab", "gpu07", str(somebody.parent), "/opt/"):
         assert not [content for content in published if private in content], private
     assert not [content for content in published if re.search(r'File \\?"/', content)]
 

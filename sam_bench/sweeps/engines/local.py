@@ -11,7 +11,6 @@ from multiprocessing import forkserver, resource_tracker
 from pathlib import Path
 from typing import Any
 
-import sam_bench
 from sam_bench.api import Outcome, RunSpec
 from sam_bench.errors import UsageError
 from sam_bench.training import threads
@@ -53,7 +52,7 @@ def slots(cells: Sequence[RunSpec], jobs: int | None, per_gpu: int) -> list[str 
 
 def imports(cells: Iterable[RunSpec]) -> list[str]:
     """The modules of this package that a run of these cells imports: their `_target_`s, found by the file's name."""
-    package = Path(sam_bench.__file__).parent
+    package = Path(__file__).parents[2]
     named = {tuple(target.split(".")[1:3]) for cell in cells for target in _targets(cell.config)}
     files = {path for room, name in named for path in (package / room).rglob(f"{name.lower()}.py")}
     return sorted(".".join(("sam_bench", *path.relative_to(package).with_suffix("").parts)) for path in files)

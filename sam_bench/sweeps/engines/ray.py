@@ -4,6 +4,7 @@ The results folder must be seen by all nodes. An actor lives as long as its cell
 """
 
 import contextlib
+import logging
 import socket
 import threading
 import time
@@ -51,7 +52,8 @@ class RayJob:
         if not ray.wait([self._answer], timeout=0)[0]:
             return None
         try:
-            return ray.get(self._answer)
+            answer: tuple[Outcome, str] = ray.get(self._answer)
+            return answer
         except ray.exceptions.RayTaskError as error:  # Ray's own trouble on the node: importing, unpickling
             return Outcome.FAILED, str(error).strip().splitlines()[-1]
         except ray.exceptions.RayError as error:
@@ -80,12 +82,13 @@ class RayEngine:
         self.results, self.capacity = results.resolve(), jobs or parallel
         try:
             _knock(address)
-            ray.init(address=address, log_to_driver=False, logging_level="ERROR")
+            ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
         except (ConnectionError, ValueError, RuntimeError) as error:
             raise UsageError(
                 f"no Ray cluster at launcher.address={address}: start one with `ray start --head`."
             ) from error
-        nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+        found = ray.nodes()  # type: ignore[no-untyped-call] # Ray's
+        nodes = [node["Resources"] for node in found if node["Alive"]]
         if not any(node.get("CPU", 0) >= cpus and node.get("GPU", 0) >= gpus for node in nodes):
             raise UsageError(f"no node of the Ray cluster has launcher.cpus={cpus} and launcher.gpus={gpus}.")
         self._worker = ray.remote(Worker).options(

@@ -45,6 +45,7 @@ class Task:
             signal.signal(number, lambda received, _: asked.append(received))
         outcome = outcome_of(self.cell, self.results, lambda: bool(asked))
         if outcome[0] is Outcome.STOPPED and signal.SIGUSR2 in asked and signal.SIGUSR1 not in asked:
+            assert callable(queue_up_again)
             queue_up_again(signal.SIGUSR2, None)
         return outcome
 
@@ -56,7 +57,7 @@ class Task:
 class SlurmJob:
     """One task of an array."""
 
-    def __init__(self, cell: RunSpec, job: submitit.Job, queue: "Queue"):
+    def __init__(self, cell: RunSpec, job: "submitit.Job[tuple[Outcome, str]]", queue: "Queue"):
         self.cell, self.job = cell, job
         self.started = time.monotonic()
         self._queue, self._looked = queue, queue.looks
@@ -69,7 +70,8 @@ class SlurmJob:
         self._looked, states = self._queue.looks, self._queue.states
         if self.job.paths.result_pickle.exists():
             try:
-                return self.job.result()
+                answer: tuple[Outcome, str] = self.job.result()
+                return answer
             except Exception as error:  # submitit's own trouble on the node: importing, unpickling
                 return Outcome.FAILED, f"{type(error).__name__}: {error}"
         if states is not None:
