@@ -28,9 +28,11 @@ def _best_valid(run: Mapping) -> float:
     return math.nan if value is None else value
 
 
-def cost(run: Mapping, target: float, clock: str) -> float:
-    """The value of a column of the run's curve when its valid metric first reaches the target; infinite if never."""
-    return time_to_target(curve(run), run["metric"]["name"], target, run["metric"]["higher_is_better"], clock)
+def spent(run: Mapping, target: float) -> dict[str, float]:
+    """The clocks of a run when its valid metric first reaches the target, infinite if never; {} without a curve."""
+    rows = curve(dict(run)) if "path" in run else []  # records that were not loaded from a folder have none
+    name, higher = run["metric"]["name"], run["metric"]["higher_is_better"]
+    return {clock: time_to_target(rows, name, target, higher, clock) for clock in CLOCKS} if rows else {}
 
 
 def costs_to_target(found: Sequence[Block], clock: str) -> dict[str, list[float]]:
@@ -45,7 +47,7 @@ def costs_to_target(found: Sequence[Block], clock: str) -> dict[str, list[float]
         for seeds in sorted(set.intersection(*(set(arms[name].scores) for name in shared))):
             for name in shared:
                 place = list(arms[name].scores).index(seeds)
-                costs[name].append(cost(arms[name].runs[place], target, clock))
+                costs[name].append(spent(arms[name].runs[place], target).get(clock, math.inf))
     return costs if any(costs.values()) else {}
 
 
@@ -60,7 +62,10 @@ def _section(block: Block, target: float | None) -> Section | None:
         return None
     scale, digits, name = unit(block)
     name = name.replace("test/", "valid/")
-    rows = [_row(arm, goal) for arm in block.arms if arm.runs]
+    costs = {arm: [found for run in arm.runs if (found := spent(run, goal))] for arm in block.arms}
+    rows = [_row(arm, found) for arm, found in costs.items() if found]
+    if not rows:
+        return None
     source = "the median best valid metric of the base arm's runs" if target is None else "given"
     notes = [
         f"target: {name} of {number(goal * scale, digits)}, {source}; looked at once an epoch.",
@@ -70,13 +75,10 @@ def _section(block: Block, target: float | None) -> Section | None:
     return Section(f"time to target of {block.title}", header, rows, notes)
 
 
-def _row(arm: Arm, goal: float) -> list[Cell]:
-    row = [Cell(arm.name)]
+def _row(arm: Arm, costs: Sequence[Mapping[str, float]]) -> list[Cell]:
+    reached = [found for found in costs if all(map(math.isfinite, found.values()))]
+    row = [Cell(arm.name), Cell(f"{len(reached)} of {len(costs)}", value=len(reached) / len(costs))]
     for clock, digits in CLOCKS.items():
-        costs = [cost(run, goal, clock) for run in arm.runs]
-        reached = [value for value in costs if math.isfinite(value)]
-        if len(row) == 1:
-            row.append(Cell(f"{len(reached)} of {len(costs)}", value=len(reached) / len(costs)))
-        middle = statistics.median(reached) if reached else math.inf
+        middle = statistics.median(found[clock] for found in reached) if reached else math.inf
         row.append(Cell(number(middle, digits) if reached else "never", value=middle))
     return row

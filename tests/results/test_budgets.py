@@ -67,7 +67,7 @@ def test_the_target_is_the_median_of_the_base(results_dir):
     (section,) = target.sections([block])
     assert section.rows[0][1].text == "3 of 5"  # the median itself and what lies above
     reached = [r for r in records[:5] if r["metrics"]["valid/roc_auc"] >= statistics.median(bests)]
-    costs = [target.cost(record, statistics.median(bests), "grad_evals") for record in reached]
+    costs = [target.spent(record, statistics.median(bests))["grad_evals"] for record in reached]
     assert section.rows[0][2].value == statistics.median(costs)
     assert all(
         math.isfinite(cost) and cost <= record["grad_evals"] for cost, record in zip(costs, reached, strict=True)
@@ -81,3 +81,4 @@ def test_a_target_that_nobody_reaches_and_one_without_a_base(results_dir):
     assert {row[2].text for row in section.rows} == {"never"}
     assert "given" in section.notes[0]
     assert target.sections(blocks(records[2:])) == []
+    assert target.sections(blocks(grid(("erm", "sam"), seeds=range(2)))) == []  # no folder, no curves
