@@ -19,20 +19,20 @@ model = nn.Sequential(nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 10))
 base = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
 optimizer = VSAM(base, model, rho=0.05, steps_per_epoch=-(-len(train) // BATCH))
 
+
+def closure(rows):
+    """Forward and backward on one micro-batch: its own mean, nothing divided."""
+    loss = nn.functional.cross_entropy(model(x[rows]), y[rows])
+    loss.backward()
+    return loss
+
+
 for _epoch in range(EPOCHS):
-    for rows in train[torch.randperm(len(train))].split(BATCH):
-
-        def closure(rows=rows):
-            """All micro-batches of the batch: every pass of the optimizer must see the same samples."""
-            total = torch.zeros(())
-            for part in rows.split(MICRO):
-                losses = nn.functional.cross_entropy(model(x[part]), y[part], reduction="none")
-                loss = losses.sum() / len(rows)  # the sum over the parts is the mean over the batch
-                loss.backward()
-                total += loss.detach()
-            return total
-
-        optimizer.step(closure)
+    for batch in train[torch.randperm(len(train))].split(BATCH):
+        parts = batch.split(MICRO)
+        # Every pass of the step must see all of them; the sizes weigh the last one, which may be smaller.
+        closures = [lambda rows=rows: closure(rows) for rows in parts]
+        optimizer.step(optimizer.accumulate(closures, sizes=[len(rows) for rows in parts]))
 
 model.eval()
 accuracy = (model(x[test]).argmax(1) == y[test]).float().mean()
