@@ -6,17 +6,30 @@ forward-backward pass.
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from sam_bench.optim import distributed, leftovers
 from sam_bench.optim.accumulation import Closure, accepts
+from sam_bench.optim.running_stats import RunningStats
 from sam_bench.optim.vector import Vector, wide
 
-if TYPE_CHECKING:
-    from sam_bench.optim.base import SharpnessAware
+
+class Stepping(Protocol):
+    """What the oracle needs of the optimizer whose step it serves."""
+
+    model: nn.Module
+    scaler: torch.amp.GradScaler | None
+    same_dropout: bool
+    local_passes: bool
+    running_stats: RunningStats
+    perturbation: "Perturbation"
+
+    @property
+    def params(self) -> list[Tensor]:
+        """The weights that the optimizer moves."""
 
 
 class Perturbation:
@@ -81,7 +94,7 @@ def set_rng_state(state: list[Tensor], device: torch.device) -> None:
 class Oracle:
     """The gradients of one step. `losses` holds what the closure returned in each pass, detached."""
 
-    def __init__(self, optimizer: "SharpnessAware", closure: Closure, samples: Tensor | None):
+    def __init__(self, optimizer: Stepping, closure: Closure, samples: Tensor | None):
         self.optimizer, self.closure, self.samples = optimizer, closure, samples
         self.params = optimizer.params
         self.device = self.params[0].device

@@ -240,12 +240,10 @@ def read_chunk(
         atom_codes=_table(atoms, chosen.atom_columns, np.int16),
         bond_codes=_table(bonds, chosen.bond_columns, np.int16),
         atom_values=np.nan_to_num(_table(values, chosen.value_columns, np.float32), posinf=0.0, neginf=0.0)
-        if chosen.values
-        else np.zeros((len(atoms), 0), np.float32),
+        if chosen.values else np.zeros((len(atoms), 0), np.float32),
         ends=_table(ends, 2, np.int32),
         too_large=np.array(large, dtype=np.int64),
         distances=np.concatenate(distances) if distances else np.zeros(0, np.uint8),
         descriptors=_table(described, len(Descriptors.descList) if descriptors else 0, np.float32)
-        if descriptors
-        else np.zeros((len(rows), 0), np.float32),
-    )
+        if descriptors else np.zeros((len(rows), 0), np.float32),
+    )  # fmt: skip
