@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sam_bench.commands.words import need_bench
+from sam_bench.config import files
 from sam_bench.errors import UsageError
 from sam_bench.store import places
 
@@ -118,25 +119,20 @@ def _optimizer_report(subject: Any, cost: bool) -> "Report":
 def _model(name: str, words: Sequence[str], arguments: argparse.Namespace) -> "Report":
     from sam_bench.config.compose import compose_specs
     from sam_bench.contract import model_subject, models
-    from sam_bench.speed.workload import model_config
 
     if not any(word.startswith("dataset=") for word in words):
-        accepts = model_config(name)["accepts"]
+        accepts = files.read_component("model", name)["accepts"]
         words = [*words, f"dataset={SMALL_DATA[next(kind for kind in accepts if kind in SMALL_DATA)]}"]
     subject = model_subject.of_config(compose_specs(words)[0].config, name, places.data_dir())
     return models.check(subject)
 
 
 def _dataset(name: str, words: Sequence[str], arguments: argparse.Namespace) -> "Report":
-    import yaml
-
-    from sam_bench.config import files
     from sam_bench.config.compose import compose_specs
     from sam_bench.contract import datasets
 
     if not any(word.startswith("model=") for word in words):
-        found = [path for folder in files.config_dirs() for path in (folder / "dataset").glob(f"{name}.yaml")]
-        modality = yaml.safe_load(found[0].read_text()).get("modality") if found else None
+        modality = files.read_component("dataset", name).get("modality")
         words = [*words, "model=fastnet_tiny"] if modality == "image" else words
     config = compose_specs(words)[0].config
     return datasets.check(datasets.of_config(config, name, places.data_dir()))

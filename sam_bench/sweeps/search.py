@@ -40,7 +40,7 @@ def space_of(base: str, optimizer: str) -> Space:
 
 
 def _read(name: str) -> Mapping[str, dict[str, Any]]:
-    paths = [folder / "search" / f"{name}.yaml" for folder in files.config_dirs()]
+    paths = [folder / "search" / f"{name}.yaml" for folder in (*files.user_dirs(), files.config_dir())]
     path = next((path for path in paths if path.is_file()), None)
     if path is None:
         raise UsageError(

@@ -8,9 +8,10 @@ from sam_bench.config import files
 from sam_bench.config.compose import compose_specs, plan
 
 
-def by_hydra(cell):
+def by_hydra(cell, folder=None):
+    overrides = [*([f"hydra.searchpath=[file://{folder}]"] if folder else []), *cell.overrides]
     with hydra.initialize_config_dir(str(files.config_dir()), version_base="1.3"):
-        return OmegaConf.to_container(hydra.compose("config", list(cell.overrides)), resolve=True)
+        return OmegaConf.to_container(hydra.compose("config", overrides), resolve=True)
 
 
 @pytest.mark.parametrize(
@@ -29,6 +30,23 @@ def test_cells_are_what_hydra_composes_for_them(overrides):
         for cell in (cells[0], cells[-1]):
             assert cell.config == by_hydra(cell), cell.overrides
             assert cell.labels["seed"] == cell.config["seed"]
+
+
+def test_what_refers_to_others_is_as_hydra_resolves_it(tmp_path, monkeypatch):
+    """A chain, a reference within a text, to a group of keys, and one that a value takes the place of."""
+    (tmp_path / "experiment").mkdir()
+    (tmp_path / "experiment" / "chain.yaml").write_text(
+        "# @package _global_\nsplit_seed: ${train.eval_every}\n"
+        "train: {eval_every: '${train.patience}', patience: '${seed}', epochs: '${train.batch_size}'}\n"
+        "dataset: {name: 'seed ${seed}', features: '${model.features}'}\nmodel: {features: grover}\n"
+    )
+    monkeypatch.setenv("SAM_BENCH_CONFIGS", str(tmp_path))
+    axes = ["train.batch_size=2,3", "base.lr=0.1,0.2"]
+    for overrides in (["seed=1,2", *axes], axes, ["seed=1,2", "train.patience=4,5"], ["model.features=ogb,grover"]):
+        cells = plan("chain", overrides if "seed=1,2" in overrides else ["seed=3", *overrides])
+        assert len(cells) == 2 ** sum("," in word for word in overrides)
+        for cell in cells:
+            assert cell.config == by_hydra(cell, tmp_path), cell.overrides
 
 
 def test_values_that_refer_to_others_follow_them():
