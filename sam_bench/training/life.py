@@ -18,6 +18,7 @@ from sam_bench.config.build import build_logger, build_model, build_optimizer, b
 from sam_bench.errors import UsageError
 from sam_bench.loggers.none import NoLogger
 from sam_bench.store import places
+from sam_bench.store.anonymous import config_without_folders, overrides_without_folders
 from sam_bench.store.disk import atomic_write
 from sam_bench.store.folder import RunDirectory
 from sam_bench.store.record import read_record
@@ -87,8 +88,8 @@ def _head(cell: RunSpec, device: torch.device, how: Arithmetic) -> dict:
         "run_id": cell.run_id,
         "experiment": cell.experiment,
         "labels": dict(cell.labels),
-        "config": dict(cell.config),
-        "overrides": list(cell.overrides),
+        "config": config_without_folders(cell.config),
+        "overrides": overrides_without_folders(cell.overrides),
         "short": cell.config["train"]["max_steps"] is not None,
         "provenance": {
             **provenance.code(),
