@@ -122,6 +122,8 @@ def _known_by_content(dataset: Mapping[str, Any]) -> Mapping[str, Any]:
         raise UsageError(f"{path} cannot be read: {error.strerror}.") from None
     if dataset["file_sha256"] not in (None, actual):
         raise UsageError(f"{path} has changed (sha256 {actual}). Leave dataset.file_sha256 out to use it as it is.")
+    if isinstance(dataset.get("targets"), str | int):  # y and [y] are one run
+        dataset = {**dataset, "targets": [dataset["targets"]]}
     return {**dataset, "file_sha256": actual}
 
 

@@ -21,6 +21,7 @@ from sam_bench.errors import UsageError
 from sam_bench.loggers.none import NoLogger
 from sam_bench.options.run import Train
 from sam_bench.store import places
+from sam_bench.store.anonymous import config_without_folders, overrides_without_folders
 from sam_bench.store.disk import atomic_write
 from sam_bench.store.folder import RunDirectory
 from sam_bench.store.record import read_record
@@ -92,8 +93,8 @@ def _head(cell: RunSpec, device: torch.device, how: Arithmetic) -> dict[str, Any
         "run_id": cell.run_id,
         "experiment": cell.experiment,
         "labels": dict(cell.labels),
-        "config": dict(cell.config),
-        "overrides": list(cell.overrides),
+        "config": config_without_folders(cell.config),
+        "overrides": overrides_without_folders(cell.overrides),
         "short": cell.config["train"]["max_steps"] is not None,
         "provenance": {
             **provenance.code(),

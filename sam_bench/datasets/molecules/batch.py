@@ -15,6 +15,7 @@ from sam_bench.datasets.molecules.packed import PackedMolecules
 from sam_bench.datasets.molecules.ragged import ranges, starts
 
 NOT_CONNECTED = 255  # among distances
+BLOCK_SIZES = 2 ** torch.arange(5, 30)  # most atoms of a molecule in each block
 
 
 class Bags(NamedTuple):
@@ -26,6 +27,18 @@ class Bags(NamedTuple):
     start_t: Tensor
 
 
+class Block(NamedTuple):
+    """Molecules of like size, padded to the largest of them, for what is computed of all pairs of atoms."""
+
+    molecules: Tensor  # (k,) int64, their places in the batch
+    largest: int
+    row: int  # where its k * largest rows begin among those of all blocks
+    mask: Tensor  # (k, largest) bool: where there is an atom
+    edges: Tensor  # (edges,) int64, which edges of the batch it has
+    at: Tensor  # (edges,) int64, the pair of atoms of each, in (k * largest * largest)
+    distance: Tensor  # (k, largest, largest) bonds; inf without a path and in columns of padding, 0 in its rows
+
+
 class MoleculeBatch:
     """Some molecules as one graph. Tensors are made when first asked for, so a model pays for what it reads.
 
@@ -33,8 +46,8 @@ class MoleculeBatch:
     torch_geometric; descriptors (n, d) or None; atom_bags (atoms summed over neighbouring atoms), in_bags (atoms over
     incoming edges), line_bags (edges over the edges that lead into them, the reverse left out), out_bags (edges over
     their one source atom), graph_bags (molecules over their atoms), dense_bags (molecules padded to the largest, with
-    dense_mask) and flat_bags (the way back), distance; position (A,) int64, the atom's number in its molecule; y is set
-    by the task.
+    dense_mask) and flat_bags (the way back), blocks and block_bags (molecules padded to the largest of like size, with
+    the distances between atoms); position (A,) int64, the atom's number in its molecule; y is set by the task.
     """
 
     def __init__(self, packed: PackedMolecules, index: Tensor):
@@ -153,15 +166,11 @@ class MoleculeBatch:
         return torch.arange(self.largest, device=self.packed.device) < self.atoms_per_graph[:, None]
 
     @cached_property
-    def place(self) -> Tensor:
-        """(A,) int64, the row of each atom when molecules are padded to the largest one."""
-        return self.batch * self.largest + self.position
-
-    @cached_property
     def dense_bags(self) -> Bags:
         filled = self.dense_mask.view(-1).int()
         atoms = torch.arange(self.num_nodes, device=self.packed.device, dtype=torch.int32)
-        return Bags(atoms, starts(filled), self.place.int(), atoms)
+        place = (self.batch * self.largest + self.position).int()
+        return Bags(atoms, starts(filled), place, atoms)
 
     @cached_property
     def flat_bags(self) -> Bags:
@@ -174,19 +183,56 @@ class MoleculeBatch:
         return self.packed.sizes[0, self.index]
 
     @cached_property
-    def distance(self) -> Tensor:
-        """(n, largest, largest) bonds between atoms: inf without a path and in columns of padding; its rows are 0."""
-        pairs = self._pairs_per_graph
-        values = self.packed.distances[ranges(self._first_pair, pairs, self._num_pairs)].float()
-        graph, number, size = (
-            torch.repeat_interleave(v, pairs, output_size=self._num_pairs)
-            for v in (torch.arange(self.num_graphs, device=pairs.device), starts(pairs), self.atoms_per_graph)
+    def blocks(self) -> tuple[Block, ...]:
+        """The molecules by size, those of at most 32, 64, 128, ... atoms together: one large one pads no small one."""
+        bucket = torch.bucketize(self.lengths, BLOCK_SIZES)
+        found, row = [], 0
+        for number in bucket.unique().tolist():
+            chosen = (bucket == number).nonzero().flatten()
+            largest = int(self.lengths[chosen].max())
+            found.append(self._block(chosen, largest, row))
+            row += len(chosen) * largest
+        return tuple(found)
+
+    def _block(self, chosen: Tensor, largest: int, row: int) -> Block:
+        pairs_in_all = int(self.packed.sizes[3, self.index[chosen]].sum())
+        place = torch.full((self.num_graphs,), -1)
+        place[chosen] = torch.arange(len(chosen))
+        place, chosen = place.to(self.packed.device), chosen.to(self.packed.device)
+        graph = place[self.batch[self.src]]
+        edges = (graph >= 0).nonzero().flatten()
+        at = (graph * largest + self.position[self.src])[edges] * largest + self.position[self.dst[edges]]
+        mask = torch.arange(largest, device=chosen.device) < self.atoms_per_graph[chosen, None]
+        return Block(chosen, largest, row, mask, edges, at, self._distance(chosen, largest, pairs_in_all))
+
+    def _distance(self, chosen: Tensor, largest: int, total: int) -> Tensor:
+        pairs, size = self._pairs_per_graph[chosen], self.atoms_per_graph[chosen]
+        values = self.packed.distances[ranges(self._first_pair[chosen], pairs, total)].float()
+        graph, first, size = (
+            torch.repeat_interleave(v, pairs, output_size=total)
+            for v in (torch.arange(len(chosen), device=pairs.device), starts(pairs), size)
         )
-        number = torch.arange(self._num_pairs, device=pairs.device) - number
-        place = (graph * self.largest + number // size) * self.largest + number % size
-        dense = values.new_full((self.num_graphs * self.largest**2,), torch.inf)
+        number = torch.arange(total, device=pairs.device) - first
+        place = (graph * largest + number // size) * largest + number % size
+        dense = values.new_full((len(chosen) * largest**2,), torch.inf)
         dense[place] = values.masked_fill(values == NOT_CONNECTED, torch.inf)
-        return dense.view(self.num_graphs, self.largest, -1).masked_fill(~self.dense_mask[:, :, None], 0.0)
+        in_padding = torch.arange(largest, device=pairs.device) >= self.atoms_per_graph[chosen, None]
+        return dense.view(len(chosen), largest, -1).masked_fill(in_padding[:, :, None], 0.0)
+
+    @cached_property
+    def block_bags(self) -> Bags:
+        """The padded rows of all blocks, one block behind the other, from the atoms."""
+        first = self.first_atom.new_empty(self.num_graphs)
+        rows = 0
+        for block in self.blocks:
+            count = len(block.molecules)
+            first[block.molecules] = torch.arange(count, device=first.device) * block.largest + block.row
+            rows += count * block.largest
+        place = first[self.batch] + self.position
+        filled = torch.zeros(rows, dtype=torch.int32, device=place.device)
+        filled[place] = 1
+        atoms = torch.arange(self.num_nodes, device=place.device, dtype=torch.int32)
+        return Bags(place.argsort().int(), starts(filled), place.int(), atoms)
 
     @cached_property
     def line_bags(self) -> Bags:

@@ -226,12 +226,10 @@ def read_chunk(
         atoms += chosen.atoms(mol)
         bonds += chosen.bonds(mol)
         ends += [(b.GetBeginAtomIdx(), b.GetEndAtomIdx()) for b in mol.GetBonds()]
-        if chosen.values:
-            values += chosen.values(mol)
+        values += chosen.values(mol) if chosen.values else [()] * mol.GetNumAtoms()
         if chosen.distances:
             distances.append(_distances(mol))
-        if descriptors:
-            described.append(_descriptors(mol))
+        described.append(_descriptors(mol) if descriptors else ())
     size = _table(sizes, 2, np.int32)
     return Chunk(
         rows=np.array(rows, dtype=np.int64),
@@ -239,11 +237,9 @@ def read_chunk(
         bonds=size[:, 1],
         atom_codes=_table(atoms, chosen.atom_columns, np.int16),
         bond_codes=_table(bonds, chosen.bond_columns, np.int16),
-        atom_values=np.nan_to_num(_table(values, chosen.value_columns, np.float32), posinf=0.0, neginf=0.0)
-        if chosen.values else np.zeros((len(atoms), 0), np.float32),
+        atom_values=np.nan_to_num(_table(values, chosen.value_columns, np.float32), posinf=0.0, neginf=0.0),
         ends=_table(ends, 2, np.int32),
         too_large=np.array(large, dtype=np.int64),
         distances=np.concatenate(distances) if distances else np.zeros(0, np.uint8),
-        descriptors=_table(described, len(Descriptors.descList) if descriptors else 0, np.float32)
-        if descriptors else np.zeros((len(rows), 0), np.float32),
-    )  # fmt: skip
+        descriptors=_table(described, len(Descriptors.descList) if descriptors else 0, np.float32),
+    )

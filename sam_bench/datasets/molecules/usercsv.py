@@ -12,6 +12,7 @@ from sam_bench.errors import UsageError
 from sam_bench.options.dataset import Csv
 from sam_bench.options.rules import check_one
 
+OWN = "a file of the user's own: data.sha256 and dataset.file_sha256 say which"
 METRICS = {"regression": "rmse", "binary": "roc_auc"}
 
 
@@ -21,9 +22,9 @@ def load(*, name: str, modality: str, kind: str, metric: str | None, split: str,
          split_seed: int, max_atoms: int = MAX_ATOMS) -> Task:  # fmt: skip
     """The task of the csv (or csv.gz) at `path`: `smiles` None is its first column, `targets` None all others.
 
-    `metric` None is rmse for regression and roc_auc for binary. The record keeps the checksum of the data; with
-    `sha256` given, other data are refused, with `file_sha256` another file. Raises UsageError for every kind of broken
-    file, before featurising.
+    `metric` None is rmse for regression and roc_auc for binary. The record keeps the checksum of the data, which is
+    all that there is to verify; with `sha256` given, other data are refused, with `file_sha256` another file. Raises
+    UsageError for every kind of broken file, before featurising.
     """
     if not path:
         raise UsageError(
@@ -43,13 +44,12 @@ def load(*, name: str, modality: str, kind: str, metric: str | None, split: str,
     if sha256 is not None and actual != sha256:
         raise UsageError(
             f"{rows.path} holds other data than dataset.sha256 says: its sha256 is {actual}. Give the file that was "
-            "meant, or leave dataset.sha256 out (the record will say so)."
+            "meant, or leave dataset.sha256 out."
         )
-    notes = [] if sha256 else [f"not verified: the user's own file (sha256 of its data {actual})"]
     return assemble(
         rows, name=name, modality=modality, kind=kind, metric=metric or METRICS[kind], split=split,
         fractions=fractions, split_seed=split_seed, features=features, descriptors=descriptors, max_atoms=max_atoms,
-        data_dir=data_dir, verified=sha256 is not None, notes=notes,
+        data_dir=data_dir, verified=True, notes=[OWN],
     )  # fmt: skip
 
 

@@ -2,7 +2,7 @@
 
 The second backbone of the GraphSAM experiments. The published code pads every molecule to the largest of the data set
 and forms a key for each of its pairs of atoms; here only bonds have keys of their own (the key of every other pair is
-one vector, the projected bias), molecules are padded to the largest of the batch, and padding has no say in the result.
+one vector, the projected bias), molecules are padded among those of like size, and padding has no say in the result.
 What the published code computes and never uses (the update of the bonds) is left out. docs/compt.md lists all of it.
 """
 
@@ -63,29 +63,44 @@ class Layer(nn.Module):
         return x + first + self.dropout(self.norm(second))
 
     def _attend(self, x: Tensor, bonds: Tensor, no_bond: Tensor, batch: Any) -> Tensor:
-        longest, heads = batch.largest, self.heads
+        heads = self.heads
         width = x.shape[1] // heads
         query, value = at_least_single(self.query(x)), self.value(x)
         key, key_without = at_least_single(self.key(bonds)), at_least_single(self.key(no_bond))
-        with_bond = (bag_sum(query, batch.out_bags) * key).view(-1, heads, width).sum(-1)
-        without = (query * key_without).view(-1, heads, width).sum(-1)
-        # Scores of all pairs (n, heads, longest, longest): a row's own value, and those of its bonds where it has any.
-        scores = dense(without, batch).transpose(1, 2)[..., None].expand(-1, heads, longest, longest)
-        at = batch.place[batch.src] * longest + batch.position[batch.dst]
-        scores = scores.transpose(0, 1).flatten(1).scatter(1, at.expand(heads, -1), with_bond.T)
-        scores = scores.view(heads, -1, longest, longest) / math.sqrt(width)
-        p = scores.masked_fill(~batch.dense_mask[:, None], -torch.inf).softmax(-1)
+        with_bond = (bag_sum(query, batch.out_bags) * key).view(-1, heads, width).sum(-1) / math.sqrt(width)
+        without = (query * key_without).view(-1, heads, width).sum(-1) / math.sqrt(width)
+        without, value = (bag_sum(rows, batch.block_bags) for rows in (without, value))
+        y = torch.cat([self._attend_in(block, with_bond, without, value) for block in batch.blocks])
+        return functional.mish(self.out(bag_sum(y, transposed(batch.block_bags))))
+
+    def _attend_in(self, block: Any, with_bond: Tensor, without: Tensor, value: Tensor) -> Tensor:
+        """The rows (k * largest, width) of one block of molecules.
+
+        with_bond (E, heads) are the scores of bonds; without (rows, heads) a row's score with every other atom.
+        """
+        k, longest, heads = len(block.molecules), block.largest, self.heads
+        rows = slice(block.row, block.row + k * longest)
+        scores = without[rows].view(k, longest, heads).permute(2, 0, 1)[..., None].expand(-1, -1, -1, longest)
+        scores = scores.reshape(heads, -1).scatter(1, block.at.expand(heads, -1), with_bond[block.edges].T)
+        scores = scores.view(heads, k, longest, longest)
+        p = scores.masked_fill(~block.mask[:, None], -torch.inf).softmax(-1)
         # The published sum of the attention along both directions of a pair: they are equal; the diagonal counts once.
-        p = p * (2 - torch.eye(longest, device=p.device)) * self._damp(batch.distance)
-        y = self.dropout(p).to(value.dtype) @ dense(value, batch).unflatten(2, (heads, width)).permute(2, 0, 1, 3)
-        y = bag_sum(y.permute(1, 2, 0, 3).flatten(2).flatten(0, 1), batch.flat_bags)
-        return functional.mish(self.out(y))
+        weight = (2 - torch.eye(longest, device=p.device)) * self._damp(block.distance)
+        v = value[rows].view(k, longest, heads, -1).permute(2, 0, 1, 3)
+        y = self.dropout(p * weight).to(value.dtype) @ v
+        return y.permute(1, 2, 0, 3).reshape(k * longest, -1)
 
     def _damp(self, distance: Tensor) -> Tensor:
-        """(n, longest, longest) in bonds, inf where there is no path -> weight of each pair."""
+        """(k, longest, longest) in bonds, inf where there is no path -> weight of each pair."""
         apart = distance.isinf()
         damped = (self.damping * distance.masked_fill(apart, 0.0)).masked_fill(apart, torch.inf).neg()
         return damped.softmax(-1) if self.kernel == "softmax" else damped.exp()
+
+
+def transposed(bags: Any) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """The bags of the reversed relation."""
+    index, start, index_t, start_t = bags
+    return index_t, start_t, index, start
 
 
 def dense(x: Tensor, batch: Any) -> Tensor:

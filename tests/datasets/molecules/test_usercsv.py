@@ -1,11 +1,23 @@
 """A csv of the user's own: what it needs, what it records, what it refuses before it reads a molecule."""
 
+import base64
+import getpass
+import gzip
+import re
+import socket
+from pathlib import Path
+
 import pytest
 from omegaconf import OmegaConf
 
 from sam_bench.config import compose, files
 from sam_bench.datasets.molecules import assemble, usercsv
 from sam_bench.errors import UsageError
+from sam_bench.results.report.page import page
+from sam_bench.results.verify import verify
+from sam_bench.store import index
+from sam_bench.store.anonymous import overrides_without_folders
+from sam_bench.training.life import Stopped, execute
 
 ROWS = "id,SMILES,y1,y2\n" + "".join(f"{n},{'C' * n}O,{n / 2},{n % 2}\n" for n in range(1, 21))
 
@@ -28,8 +40,8 @@ def test_two_regression_targets(load):
     task = load(targets=["y1", "y2"])
     assert (task.num_outputs, task.kind, task.metric, task.target_names) == (2, "regression", "rmse", ("y1", "y2"))
     assert [len(index) for index in task.splits.values()] == [16, 2, 2]
-    assert not task.verified
-    assert task.data_sha256 in task.notes[0]
+    assert task.verified  # its content is its identity: there is no published file that it could differ from
+    assert "user's own" in task.notes[0]
 
 
 def test_one_binary_target_by_its_name_alone(load):
@@ -116,3 +128,52 @@ def test_a_run_is_known_by_the_content_of_the_file_not_by_its_place(tmp_path):
 def test_a_file_that_changes_after_the_plan_is_refused(load):
     with pytest.raises(UsageError, match="has changed since"):
         load(targets=["y1"], file_sha256="0" * 64)
+
+
+def test_one_target_is_the_same_run_with_and_without_brackets(tmp_path):
+    (tmp_path / "my.csv").write_text(ROWS)
+
+    def run_id(targets):
+        words = ["model=gine", "dataset=csv", f"dataset.path={tmp_path}/my.csv", f"dataset.targets={targets}"]
+        return compose.compose_specs(words)[0].run_id
+
+    assert run_id("y1") == run_id("[y1]") != run_id("[y1,y2]")
+    assert run_id("588342") == run_id("[588342]")
+
+
+def words_of(page_text: str) -> str:
+    """A page, with what it holds compressed."""
+    data = re.search(r'id="data">([^<]*)<', page_text)[1]
+    return page_text + gzip.decompress(base64.b64decode(data)).decode()
+
+
+def test_nothing_private_is_in_the_record_or_on_the_page(tmp_path, monkeypatch):
+    """Neither the folder of the file nor a SMILES that could not be parsed; and such a run resumes and verifies."""
+    folder = tmp_path / "project secret"
+    folder.mkdir()
+    (folder / "my.csv").write_text(ROWS + "21,unfit-for-print,3,1\n")
+    monkeypatch.setenv("SAM_BENCH_DATA", str(tmp_path / "data"))
+    words = ["model=grover_small", "dataset=csv", f"dataset.path='{folder}/my.csv'", "dataset.smiles=SMILES",
+             "dataset.targets=y1", "dataset.split=random", "train.epochs=2", "device=cpu"]  # fmt: skip
+    (cell,) = compose.compose_specs(words)
+    with pytest.raises(Stopped):
+        execute(cell, tmp_path / "results", stop=lambda: True)
+    record = execute(cell, tmp_path / "results")
+    assert record["provenance"]["resumed"] == 1
+    assert record["config"]["dataset"]["path"] == "my.csv"
+    assert "dataset.path='my.csv'" in record["overrides"]
+    assert "line 22" in " ".join(record["data"]["notes"])
+    (loaded,) = index.load(tmp_path / "results")
+    assert not [finding for finding in verify([loaded]) if finding.level == "fail"]
+    written = {path.name: path.read_bytes() for path in (tmp_path / "results" / "runs").rglob("*") if path.is_file()}
+    assert {"record.json", "best.pt"} <= set(written)
+    written["page"] = words_of(page({"mine": [loaded]})).encode()
+    private = ["secret", "unfit-for-print", str(tmp_path), str(Path.home()), socket.gethostname(), getpass.getuser()]
+    for name, content in written.items():
+        assert [word for word in private if len(word) > 4 and word.encode() in content] == [], name
+
+
+def test_the_words_of_a_command_line_keep_all_but_the_folder():
+    words = ["seed=1", "dataset.path=/home/me/a.csv", '+dataset.path="/home/me/b c.csv"', "dataset.path=d.csv"]
+    expected = ["seed=1", "dataset.path=a.csv", '+dataset.path="b c.csv"', "dataset.path=d.csv"]
+    assert overrides_without_folders(words) == expected

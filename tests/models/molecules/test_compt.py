@@ -66,6 +66,12 @@ def reference(model, x, bonds, edges, distance, options):
     return model.head(x.mean(0))
 
 
+def distance_of(batch, graph):
+    """(longest, longest) of one molecule, wherever it lies among the blocks."""
+    (found,) = [b.distance[(b.molecules == graph).nonzero().item()] for b in batch.blocks if graph in b.molecules]
+    return found
+
+
 @pytest.mark.parametrize(
     "options", [{}, {"kernel": "softmax", "scale_norm": True}, {"readout": "mean", "feed_layers": 2}]
 )
@@ -78,7 +84,7 @@ def test_forward_values_equal_the_published_formulas(packed, options):
         for graph in range(len(SMILES)):
             atoms, edges = batch.batch == graph, batch.batch[batch.src] == graph
             first, size = int(batch.first_atom[graph]), int(atoms.sum())
-            distance = batch.distance[graph, :size, :size].double().nan_to_num(posinf=1e8)
+            distance = distance_of(batch, graph)[:size, :size].double().nan_to_num(posinf=1e8)
             pairs = [(s - first, t - first) for s, t in batch.edge_index[:, edges].T.tolist()]
             parts = batch.x[atoms].double(), batch.edge_attr[edges].double(), pairs, distance
             truth = reference(model, *parts, options)
@@ -87,12 +93,13 @@ def test_forward_values_equal_the_published_formulas(packed, options):
 
 def test_distances_are_those_of_rdkit(packed):
     batch = MoleculeBatch(packed, torch.tensor([2, 3, 0]))
-    assert batch.distance.shape == (3, 9, 9)
+    (block,) = batch.blocks
+    assert block.distance.shape == (3, 9, 9)
     from rdkit import Chem
 
     truth = Chem.GetDistanceMatrix(Chem.MolFromSmiles(SMILES[2]))
-    assert np.array_equal(batch.distance[0].numpy(), truth)
-    salt = batch.distance[1]
+    assert np.array_equal(block.distance[0].numpy(), truth)
+    salt = block.distance[1]
     assert salt[0, 0] == 0
     assert salt[0, 1:].isinf().all()
     assert (salt[2:] == 0).all()
@@ -105,6 +112,31 @@ def test_company_changes_nothing(packed):
     assert torch.allclose(alone, together, atol=1e-5)
     order = torch.tensor([5, 2, 0, 1, 4, 3])
     assert torch.allclose(model(MoleculeBatch(packed, order)), together[order], atol=1e-5)
+
+
+def test_molecules_of_many_sizes_lie_in_blocks_of_like_size():
+    """From one atom to beyond two sizes of block, in an order that mixes them: as each molecule gives alone."""
+    sizes = [40, 1, 70, 33, 32, 2, 130, 64]
+    packed = featurize(["C" * n for n in sizes[:-1]] + ["c1ccccc1" * 10 + "CCCC"], cache_dir=None, progress=False,
+                       features="compt")  # fmt: skip
+    batch = every(packed)
+    assert [block.largest for block in batch.blocks] == [32, 64, 70, 130]
+    assert sorted(torch.cat([block.molecules for block in batch.blocks]).tolist()) == list(range(8))
+    for kernel in ("exp", "softmax"):
+        model = build(packed, kernel=kernel)
+        alone = torch.cat([model(MoleculeBatch(packed, torch.tensor([i]))) for i in range(len(packed))])
+        assert torch.allclose(alone, model(batch), rtol=1e-4, atol=1e-4)
+        model.train()
+
+        def gradient(indices, model=model):
+            model.zero_grad()
+            for index in indices:
+                model(MoleculeBatch(packed, torch.tensor(index))).square().sum().backward()
+            return torch.cat([p.grad.flatten() for p in model.parameters()])
+
+        one_by_one, together = gradient([[i] for i in range(8)]), gradient([list(range(8))])
+        assert (one_by_one - together).norm() < 1e-4 * together.norm()
+        assert torch.equal(together, gradient([list(range(8))]))
 
 
 def test_parameters_are_the_published_ones_that_are_used(packed):
