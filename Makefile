@@ -10,10 +10,10 @@ INPUTS := pyproject.toml constraints.txt scripts/setup.sh
 RESULTS = $${SAM_BENCH_RESULTS:-results}
 TABLES = $(RESULTS)/tables
 
-.PHONY: help run test lint tables figures report constraints chaos
+.PHONY: help run test test-oldest lint tables figures report constraints chaos
 
 help:  ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 run: .venv/.bench  ## set up .venv, run the experiment NAME (quickstart), print its table, write its figures and report
 	@$(BIN)/sam-bench sweep $(NAME)
@@ -23,6 +23,12 @@ run: .venv/.bench  ## set up .venv, run the experiment NAME (quickstart), print 
 
 test: .venv/.dev  ## set up .venv and run the tests
 	@$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+test-oldest: .venv/.dev .venv/oldest/.made  ## the tests of the optimizers with the oldest torch and numpy (downloads 3 GB)
+	@.venv/oldest/bin/python -m pytest -p no:cacheprovider tests/optim
+
+.venv/oldest/.made: pyproject.toml scripts/oldest.sh
+	@scripts/oldest.sh
 
 chaos: .venv/.dev  ## sweeps under kill -9, full disks and torn files, compared with one left alone
 	@$(BIN)/python scripts/chaos/chaos.py --kills $(KILLS) --seed $(SEED)

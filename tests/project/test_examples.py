@@ -99,6 +99,33 @@ def test_lightning_resumes_from_its_checkpoint(tmp_path):
     assert same_parameters(resumed, whole)
 
 
+def test_the_trainer_recipe_is_the_trainer(tmp_path, monkeypatch):
+    """With ERM in the place of GSAM: micro-batches, their weights and clipping are the Trainer's own."""
+    transformers = pytest.importorskip("transformers")
+    from sam_bench.optim import ERM
+
+    names = runpy.run_path(str(ROOT / "examples" / "huggingface_trainer.py"))
+    monkeypatch.setitem(names["SharpnessAwareTrainer"].create_optimizer.__globals__, "GSAM", ERM)
+    data = [{"x": x, "labels": y} for batch in batches() for x, y in zip(*batch, strict=True)]
+
+    def fit(kind):
+        torch.manual_seed(0)
+        options = transformers.TrainingArguments(
+            str(tmp_path), num_train_epochs=2, per_device_train_batch_size=8, gradient_accumulation_steps=3,
+            max_grad_norm=0.5, use_cpu=True, report_to="none", save_strategy="no", disable_tqdm=True,
+        )  # fmt: skip
+        trainer = kind(names["Classifier"](), options, train_dataset=data)
+        trainer.train()
+        return trainer
+
+    plain, ours = fit(transformers.Trainer), fit(names["SharpnessAwareTrainer"])
+    assert ours.optimizer.optimizer.memory["step"] == plain.state.global_step == 6
+    for name, value in plain.model.state_dict().items():
+        # The bias before BatchNorm has no gradient but rounding, which Adam makes large.
+        tolerance = 1e-2 if name in ("net.0.bias", "net.1.running_mean") else 1e-5
+        torch.testing.assert_close(ours.model.state_dict()[name], value, rtol=0, atol=tolerance)
+
+
 def test_accelerate_resumes_from_its_checkpoint(tmp_path):
     from accelerate import Accelerator
 
