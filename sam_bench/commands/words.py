@@ -10,7 +10,6 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from sam_bench.errors import UsageError
 from sam_bench.store import places
@@ -33,12 +32,6 @@ def add_filter(parser: argparse.ArgumentParser) -> None:
         "--filter", action="append", default=[], metavar="KEY=VALUE,...",
         help="only cells with one of these values, for instance optimizer=sam or seed=0,1; may be given several times",
     )  # fmt: skip
-
-
-def need_bench() -> None:
-    """Raise UsageError when only the optimizers are installed."""
-    if importlib.util.find_spec("hydra") is None:
-        raise UsageError("this command needs the whole suite: pip install 'sam-bench[bench]'")
 
 
 def need_gpu(device: str) -> None:
@@ -67,7 +60,13 @@ def need_folder(folder: Path) -> None:
         ) from error
 
 
-def records_of(experiment: str, overrides: Sequence[str] = ()) -> list[dict[str, Any]]:
+def need_bench() -> None:
+    """Raise UsageError when only the optimizers are installed."""
+    if importlib.util.find_spec("hydra") is None:
+        raise UsageError("this command needs the whole suite: pip install 'sam-bench[bench]'")
+
+
+def records_of(experiment: str, overrides: Sequence[str] = ()) -> list:
     """The records of an experiment; UsageError when there is none."""
     need_bench()
     from sam_bench.config.compose import plan

@@ -32,11 +32,10 @@ def pending(cells: Sequence[RunSpec], results: Path, *, retry_failed: bool) -> l
     return [c for c, d in directories if not d.final.exists() and (retry_failed or not d.failed.exists())]
 
 
-def heartbeat(cell: RunSpec, results: Path) -> dict[str, Any]:
+def heartbeat(cell: RunSpec, results: Path) -> dict:
     """The last sign of life of a running cell (step, steps, share, metric, value); empty if there is none yet."""
     try:
-        found = json.loads((RunDirectory(results, cell.run_id).working / "heartbeat.json").read_bytes())
-        return found if isinstance(found, dict) else {}
+        return json.loads((RunDirectory(results, cell.run_id).working / "heartbeat.json").read_bytes())
     except (OSError, ValueError):
         return {}
 

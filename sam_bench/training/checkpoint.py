@@ -47,7 +47,7 @@ def save(folder: Path, state: dict[str, Any]) -> None:
             raise
 
 
-def read(path: Path) -> dict[str, Any]:
+def read(path: Path) -> dict:
     """The state in one file; raises BadCheckpoint if it is not exactly what `save` wrote, OSError."""
     with open(path, "rb") as file:
         head = file.read(len(MAGIC) + 65)
