@@ -102,7 +102,8 @@ class Subject:
     @cached_property
     def kind(self) -> type:
         """The class of the optimizer."""
-        return type(self._built(BASES["sgd"](net().parameters()), net(), {}))
+        model = net()
+        return type(self._built(BASES["sgd"](model.parameters()), model, {}))
 
     @property
     def ours(self) -> bool:

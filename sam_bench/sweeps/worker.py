@@ -20,8 +20,12 @@ from sam_bench.config.build import trust_current_folder
 from sam_bench.errors import UsageError
 from sam_bench.store.disk import open_log
 from sam_bench.store.folder import LeaseLost
+from sam_bench.training import provenance
 from sam_bench.training.life import Busy, execute
 from sam_bench.training.loop import Stopped
+
+# Looked up where the code is loaded, once for all workers that are forked from here: git takes tenths of a second.
+provenance.code(), provenance.versions()
 
 MESSAGE_LENGTH = 8000  # characters: less than a pipe holds, for nobody reads before the worker has ended
 
