@@ -95,6 +95,13 @@ def test_a_study_from_the_trials_to_the_table(start, tmp_path):
     finals = [json.loads(path.read_text()) for path in runs.glob("*/record.json") if "seed0" in path.parent.name]
     assert [record["config"]["tuned"]["study"] for record in finals] == ["tiny"] * 2
     assert all("test/accuracy" in record["metrics"] for record in finals)
+    said = ended(start("whole", "verify", "tiny", "tuned=tiny"))
+    assert "Options: tuned (2 trials of every method), study tiny." in said
+    assert "fail" not in said
+    ended(start("whole", "report", "tiny", "tuned=tiny", "--out", "page.html"))
+    page = (tmp_path / "page.html").read_text()
+    assert "sam-bench table tiny tuned=tiny" in page
+    assert "tuning of digits / fastnet_tiny / sgd" in page
 
 
 def test_three_budgets_with_one_command(start, tmp_path):
