@@ -19,7 +19,7 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "elu": functional.elu,
 }
 
-JOINED_ROWS = 32  # of one product in attention, at most
+JOINED = 16  # rows of one product in attention
 
 
 class Activation(nn.Module):
@@ -93,18 +93,24 @@ def attend(query: Tensor, key: Tensor, value: Tensor, heads: int, drop: Callable
     """Attention over the messages of a row, 3 x (N, heads * d) -> (N, heads * d), columns (head, slice, width).
 
     A message has as many slices as there are heads, and a slice attends to the same slice of all heads. Products of
-    `heads` rows would spend their time on set-up, so those of several slices are one: what a slice would see of the
-    others has the weight zero.
+    `heads` rows would spend their time on set-up. So those of several slices, and of several rows of x where the heads
+    are few, are one product: what a slice would see of the others has the weight zero.
     """
     rows, width = len(query), query.shape[1] // heads**2
-    joined = max(n for n in range(1, heads + 1) if heads % n == 0 and (n == 1 or heads * n <= JOINED_ROWS))
-    apart = torch.arange(heads * joined, device=query.device) % joined
-    apart = torch.where(apart[:, None] == apart, query.new_zeros(()), -torch.inf).expand(rows * heads // joined, -1, -1)
-    split = (rows, heads, heads // joined, joined, width)
-    q, k, v = (x.view(split).transpose(1, 2).reshape(-1, heads * joined, width) for x in (query, key, value))
-    scores = torch.baddbmm(apart, q, k.transpose(1, 2), alpha=1 / math.sqrt(width))
-    attended = torch.bmm(drop(scores.softmax(-1)), v)
-    return attended.view(rows, heads // joined, heads, joined, width).transpose(1, 2).reshape(query.shape)
+    slices = max(n for n in range(1, heads + 1) if heads % n == 0 and (n == 1 or heads * n <= JOINED))
+    together = max(1, JOINED // heads**2)
+    part = torch.arange(together * heads * slices, device=query.device)
+    part = part // (heads * slices) * slices + part % slices
+    apart = torch.where(part[:, None] == part, query.new_zeros(()), -torch.inf)
+
+    def join(x: Tensor) -> Tensor:
+        x = functional.pad(x, (0, 0, 0, -rows % together)) if rows % together else x
+        return x.view(-1, heads, heads // slices, slices, width).transpose(1, 2).reshape(-1, len(part), width)
+
+    query, key, value = map(join, (query, key, value))
+    scores = torch.baddbmm(apart.expand(len(query), -1, -1), query, key.transpose(1, 2), alpha=1 / math.sqrt(width))
+    attended = torch.bmm(drop(scores.softmax(-1)), value)
+    return attended.view(-1, heads // slices, heads, slices, width).transpose(1, 2).flatten(1)[:rows]
 
 
 class Block(nn.Module):
