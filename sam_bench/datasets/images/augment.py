@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -22,7 +23,7 @@ class Augment(options_of_datasets.Augment):
     randaugment: RandAugment | None = None
 
     @classmethod
-    def from_options(cls, options: Mapping, size: int = 32) -> "Augment":
+    def from_options(cls, options: Mapping[str, Any], size: int = 32) -> "Augment":
         """From the YAML of a data set of `size` x `size` pixels; raises UsageError for what cannot be meant.
 
         That is an unknown name, a number below its range, or more pixels than an image has.

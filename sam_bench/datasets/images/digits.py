@@ -3,6 +3,7 @@
 import importlib.util
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -27,7 +28,7 @@ def _read() -> tuple[np.ndarray, np.ndarray]:
     return (pixels * 255 / 16).astype(np.uint8), table[:, -1].astype(np.int64)  # they have 17 grey levels
 
 
-def verify(config: Mapping, data_dir: Path) -> str:
+def verify(config: Mapping[str, object], data_dir: Path) -> str:
     """Why the digits are not those that we know, or nothing."""
     return _difference(checksum(*_read()))
 
@@ -37,7 +38,7 @@ def _difference(digest: str) -> str:
 
 
 def load(*, data_dir: Path, split_seed: int, name: str, modality: str, metric: str, split: str,
-         fractions: Sequence[float], mean: Sequence[float], std: Sequence[float], augment: Mapping,
+         fractions: Sequence[float], mean: Sequence[float], std: Sequence[float], augment: Mapping[str, Any],
          label_noise: float) -> Task:  # fmt: skip
     """Ten classes; `label_noise` is the fraction of wrong labels in train and valid. `data_dir` is not read."""
     augmentation = Augment.from_options(augment, size=8)
@@ -45,7 +46,7 @@ def load(*, data_dir: Path, split_seed: int, name: str, modality: str, metric: s
     splits = make_split(split, len(labels), fractions, split_seed)
     digest = checksum(images, labels)
     different = _difference(digest)
-    notes = (f"not verified: {different}",) if different else ()
+    notes: tuple[str, ...] = (f"not verified: {different}",) if different else ()
     if label_noise:
         seen = np.concatenate([splits["train"].numpy(), splits["valid"].numpy()])
         labels = flip_labels(labels, seen, label_noise, 10, split_seed)
