@@ -24,7 +24,7 @@ SMALL_DATA = {"molecule": "chembl2321810", "image": "digits"}  # for a model: wh
 NO_OP = ("dataset=digits", "model=fastnet_tiny", "optimizer=erm", "train.max_steps=1", "train.epochs=1", "device=cpu")
 
 
-def register(commands: argparse._SubParsersAction) -> None:
+def register(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add the command to the command line."""
     parser = commands.add_parser(
         "check", help="hold an optimizer, a model, a data set or a launcher to the contract",

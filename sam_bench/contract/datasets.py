@@ -100,7 +100,7 @@ def _identities(task: Task, index: Tensor) -> Iterable[str | bytes]:
         return canonical(smiles[i] for i in index.tolist())
     return (
         hashlib.sha256(row.numpy().tobytes()).digest()
-        for part in index.split(1024)
+        for part in torch.split(index, 1024)
         for row in task.collate(part).x.reshape(len(part), -1)
     )
 
@@ -129,7 +129,7 @@ def labels(subject: DataSubject) -> str:
 
 def _classes(task: Task) -> str:
     for name, index in task.splits.items():
-        seen = task.targets[index].unique()
+        seen = torch.unique(task.targets[index])
         if int(seen.min()) < 0 or int(seen.max()) >= task.num_outputs:
             raise Broken(f"{name} holds a class outside 0 to {task.num_outputs - 1}")
         if len(seen) < task.num_outputs:
@@ -158,7 +158,7 @@ def _uninformative(task: Task, column: Tensor, name: str) -> list[str]:
         present = column[index][~column[index].isnan()]
         if not len(present):
             lines.append(f"{name} has no label in {split}")
-        elif len(present.unique()) == 1:
+        elif len(torch.unique(present)) == 1:
             lines.append(f"{name} is {'of one class' if task.kind == 'binary' else 'constant'} in {split}")
     return lines
 
@@ -212,7 +212,7 @@ def cache(subject: DataSubject) -> str:
     if (task.data_sha256, task.split_sha256) != (fresh.data_sha256, fresh.split_sha256):
         raise Broken("labels or splits differ")
     index = torch.arange(min(len(task.source), 2048))
-    for part in index.split(256):
+    for part in torch.split(index, 256):
         _same_batch(task.collate(part), fresh.collate(part), f"the batch from sample {int(part[0])} on differs")
     return f"{len(index)} samples are equal to the last bit"
 
@@ -243,13 +243,15 @@ def of_config(config: Mapping[str, Any], name: str, data_dir: Path) -> DataSubje
     from sam_bench.config.build import build_task
 
     def read(split_seed: int) -> Task:
-        return build_task({**config, "split_seed": split_seed}, data_dir)
+        task: Task = build_task({**config, "split_seed": split_seed}, data_dir)
+        return task
 
     def fresh(split_seed: int) -> Task:
         with tempfile.TemporaryDirectory(prefix="sam_bench-fresh-") as folder:
             for path in data_dir.iterdir() if data_dir.is_dir() else ():
                 if path.name != "cache":
                     (Path(folder) / path.name).symlink_to(path)
-            return build_task({**config, "split_seed": split_seed}, Path(folder))
+            task: Task = build_task({**config, "split_seed": split_seed}, Path(folder))
+        return task
 
     return DataSubject(name, read, fresh if config["dataset"]["modality"] == "molecule" else None)

@@ -145,7 +145,8 @@ def resume(subject: Subject) -> str:
 
 
 def _saved(model: nn.Module, optimizer: Any) -> dict[str, Any]:
-    return frozen({"model": dict(model.state_dict()), "optimizer": optimizer.state_dict()})
+    state: dict[str, Any] = frozen({"model": dict(model.state_dict()), "optimizer": optimizer.state_dict()})
+    return state
 
 
 def _through_a_file(state: dict[str, Any]) -> dict[str, Any]:
@@ -154,7 +155,7 @@ def _through_a_file(state: dict[str, Any]) -> dict[str, Any]:
     torch.save(state, file)
     file.seek(0)
     try:
-        loaded = torch.load(file, weights_only=True)
+        loaded: dict[str, Any] = torch.load(file, weights_only=True)
     except Exception as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise Broken(f"torch.load(weights_only=True) refuses its state_dict: {reason}") from error

@@ -134,7 +134,7 @@ class Batch:
         for part in rows.chunk(self.micro):
             losses = nn.functional.cross_entropy(problem.model(problem.X[part]), problem.Y[part], reduction="none")
             if backward:
-                (losses.sum() / len(rows)).backward()
+                torch.autograd.backward(losses.sum() / len(rows))
             parts.append(losses.detach())
         return torch.cat(parts)
 
@@ -154,7 +154,8 @@ def base_of(golden: Golden, model: nn.Module) -> torch.optim.Optimizer:
 
 def settings(method: str) -> dict[str, Any]:
     """The YAML of a built-in method."""
-    return yaml.safe_load((config_dir() / "optimizer" / f"{method}.yaml").read_text())
+    found: dict[str, Any] = yaml.safe_load((config_dir() / "optimizer" / f"{method}.yaml").read_text())
+    return found
 
 
 def deviation(

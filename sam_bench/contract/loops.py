@@ -18,7 +18,8 @@ from sam_bench.contract.subject import Subject
        "leave a parameter alone that had no gradient in any pass.")  # fmt: skip
 def loops(subject: Subject) -> str:
     """All that is said above, one after another; what the optimizer does not take is left out and named."""
-    done, left_out = [], []
+    done: list[str] = []
+    left_out: list[str] = []
     for what, check in CHECKS.items():
         (done if check(subject) else left_out).append(what)
     return ", ".join(done) + (f"; it has no {', no '.join(left_out)}" if left_out else "")
@@ -30,9 +31,9 @@ def _groups(subject: Subject) -> bool:
         return False
     for base in subject.bases:
         model = net()
-        params, kind = list(model.parameters()), type(BASES[base](model.parameters()))
+        params = list(model.parameters())
         parts = [{"params": params[:2], "rho": 0.2, "lr": 0.05}, {"params": params[2:]}]
-        optimizer = subject.make(model, kind(parts, lr=0.1))
+        optimizer = subject.make(model, BASES[base](parts))
         subject.train(optimizer, model, 8)
         rhos = [group["rho"] for group in optimizer.param_groups]
         if rhos != [0.2, optimizer.rho] or not weights(model).isfinite().all():
@@ -58,12 +59,12 @@ def _radius_of_a_group(subject: Subject) -> None:
     """With rho = 0 in its group a parameter is not perturbed, whatever the other group has."""
     model = net()
     params = list(model.parameters())
-    parts = [{"params": params[:2], "rho": 0.0}, {"params": params[2:], "rho": 0.5}]
+    parts = [{"params": params[:2], "rho": 0.5}, {"params": params[2:], "rho": 0.0}]
     optimizer, first = subject.make(model, torch.optim.SGD(parts, lr=0.01)), sum(p.numel() for p in params[:2])
     for step in range(4):
         closure, before = Watched(model, step), weights(model)
         subject.step(optimizer, closure)
-        if any(not torch.equal(found[:first], before[:first]) for found in closure.found):
+        if any(not torch.equal(found[first:], before[first:]) for found in closure.found):
             raise Broken("a parameter is perturbed whose group has rho = 0")
 
 
@@ -109,7 +110,7 @@ class Micro(Closure):
         for part in rows.chunk(3):
             losses = nn.functional.cross_entropy(self.model(self.x[part]), self.y[part], reduction="none")
             if backward:
-                (losses.sum() / len(rows)).backward()
+                torch.autograd.backward(losses.sum() / len(rows))
             parts.append(losses.detach())
         self.calls += 1
         return torch.cat(parts)
@@ -139,7 +140,7 @@ class Partial(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """x (n, 6) -> (n, 3)."""
         self.passes += 1
-        y = self.used(self.frozen(x))
+        y: Tensor = self.used(self.frozen(x))
         return y + self.sometimes(x) if self.passes % 2 else y
 
 

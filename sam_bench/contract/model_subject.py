@@ -43,7 +43,7 @@ class ModelSubject:
         for step in range(2):
             base.zero_grad()
             torch.manual_seed(step)
-            self.loss(model).backward()
+            torch.autograd.backward(self.loss(model))
             base.step()
         base.zero_grad()
         return model
@@ -61,7 +61,7 @@ class ModelSubject:
         """Outputs in evaluation mode, (n, heads * outputs): samples first."""
         model.eval()
         with torch.no_grad():
-            output = model(self.batch(samples) if batch is None else batch).float()
+            output: Tensor = model(self.batch(samples) if batch is None else batch).float()
         return output if output.dim() == 2 else output.transpose(0, 1).flatten(1)
 
 
@@ -77,17 +77,20 @@ def of_config(config: Mapping[str, Any], name: str, data_dir: Path) -> ModelSubj
 def _renumbered(task: Task, config: Mapping[str, Any]) -> tuple[Tensor, Any] | None:
     """Some molecules with their atoms in reverse order; without stereo marks, which are told by the order of bonds."""
     from sam_bench.datasets.molecules.alike import renumbered
+    from sam_bench.datasets.molecules.assemble import Molecules
     from sam_bench.datasets.molecules.batch import MoleculeBatch
     from sam_bench.datasets.molecules.featurize import featurize
 
-    known, options = getattr(task.source, "smiles", ()), config["dataset"]
-    chosen = [i for i in task.splits["train"].tolist() if known and not {*known[i]} & {*"@/\\"}][:SAMPLES]
+    source, options = task.source, config["dataset"]
+    if not isinstance(source, Molecules):
+        return None
+    chosen = [i for i in task.splits["train"].tolist() if not {*source.smiles[i]} & {*"@/\\"}][:SAMPLES]
     if not chosen or "features" not in options:
         return None
-    packed = featurize(renumbered(known[i] for i in chosen), cache_dir=None, features=options["features"],
+    packed = featurize(renumbered(source.smiles[i] for i in chosen), cache_dir=None, features=options["features"],
                        descriptors=False, progress=False)  # fmt: skip
     samples = torch.tensor(chosen)
-    packed.descriptors = None if (own := task.source.packed.descriptors) is None else own[samples]
+    packed.descriptors = None if (own := source.packed.descriptors) is None else own[samples]
     return samples, MoleculeBatch(packed, torch.arange(len(chosen)))
 
 
@@ -104,10 +107,10 @@ def measured(subject: ModelSubject, repeats: int = 5) -> dict[str, Any]:
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        subject.loss(model).backward()
+        torch.autograd.backward(subject.loss(model))
     for _ in range(repeats):
         start = time.process_time()
-        subject.loss(model).backward()
+        torch.autograd.backward(subject.loss(model))
         seconds.append(time.process_time() - start)
     return {
         "parameters": sum(p.numel() for p in model.parameters()),

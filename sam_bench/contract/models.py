@@ -61,7 +61,7 @@ def _without_gradient(subject: ModelSubject, model: nn.Module) -> list[str]:
     """Tensors without gradient in any of some passes: dropout or a random depth may leave one out now and then."""
     dead: list[str] = []
     for _ in range(PASSES):
-        subject.loss(model).backward()
+        torch.autograd.backward(subject.loss(model))
         named = model.named_parameters()
         dead = [name for name, p in named if p.requires_grad and (p.grad is None or not bool(p.grad.any()))]
         if not dead:
@@ -128,7 +128,7 @@ def seeded(subject: ModelSubject) -> str:
     found = []
     for _ in range(2):
         model = subject.built(seed=3)
-        subject.loss(model).backward()
+        torch.autograd.backward(subject.loss(model))
         found.append([(p.detach(), p.grad) for p in model.parameters()])
     if not all(torch.equal(a[0], b[0]) for a, b in zip(*found, strict=True)):
         raise Broken("two models of one seed start with other weights")
@@ -151,7 +151,7 @@ def bf16(subject: ModelSubject) -> str:
         rough = subject.outputs(model)
         model.train()
         loss = subject.loss(model)
-    loss.backward()
+    torch.autograd.backward(loss)
     if any(p.grad is not None and not p.grad.isfinite().all() for p in model.parameters()):
         raise Broken("under bf16 autocast a gradient is not finite")
     return f"an output differs by {_close(exact, rough, 'under bf16 autocast', BF16_TOLERANCE):.0e} of the largest"
@@ -165,7 +165,8 @@ def resume(subject: ModelSubject) -> str:
     model = subject.built()
     optimizer = SAM(torch.optim.SGD(model.parameters(), lr=1e-3, momentum=0.9), model)
     _train(subject, model, optimizer, 2)
-    weights, state, draws = *frozen([dict(model.state_dict()), optimizer.state_dict()]), torch.get_rng_state()
+    weights, state = frozen(dict(model.state_dict())), frozen(optimizer.state_dict())
+    draws = torch.get_rng_state()
     _train(subject, model, optimizer, 2)
     again = subject.built(seed=5)
     second = SAM(torch.optim.SGD(again.parameters(), lr=1e-3, momentum=0.9), again)
@@ -181,7 +182,7 @@ def resume(subject: ModelSubject) -> str:
 def _train(subject: ModelSubject, model: nn.Module, optimizer: SAM, steps: int) -> None:
     def closure() -> Tensor:
         loss = subject.loss(model)
-        loss.backward()
+        torch.autograd.backward(loss)
         return loss
 
     for _ in range(steps):

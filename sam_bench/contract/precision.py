@@ -9,13 +9,12 @@ from sam_bench.contract.result import Broken, NotApplicable, point
 from sam_bench.contract.robustness import apart
 from sam_bench.contract.subject import Subject
 
-SCALE = {"init_scale": 2.0**4, "growth_interval": 3}
 OVERFLOW = 1e39  # a factor that overflows the gradient and not the loss: what fp16 does
 
 
 def scaler() -> torch.amp.GradScaler:
     """A loss scale of 16 that grows every third step."""
-    return torch.amp.GradScaler("cpu", **SCALE)
+    return torch.amp.GradScaler("cpu", init_scale=2.0**4, growth_interval=3)
 
 
 @point("8", "bf16 and fp16; an overflow in any pass skips the step and moves nothing but the loss scale",

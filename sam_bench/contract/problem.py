@@ -55,7 +55,7 @@ class Closure:
         losses = nn.functional.cross_entropy(self.model(x).float(), y, reduction="none")
         if backward:
             loss = losses.mean() * (self.factor if self.calls == self.at else 1.0)
-            (loss if self.scaler is None else self.scaler.scale(loss)).backward()
+            torch.autograd.backward(loss if self.scaler is None else self.scaler.scale(loss))
         if self.mischief is not None and self.calls == self.at:
             losses = self.mischief(self.model, losses)
         self.calls += 1

@@ -73,7 +73,7 @@ def runs(subject: Subject, rank: int | None) -> Runs:
         found["whole"] = train(subject, rank)
         if subject.ours and rank is not None:
             found["bad"] = train(subject, rank, bad=2)
-        if "m_sharpness" in subject.takes and not subject.kind.chooses_samples:
+        if "m_sharpness" in subject.takes and subject.claims.one_process:
             found["device"] = train(subject, rank, m_sharpness=pieces(subject, rank))
     except Exception as error:
         found["error"] = f"{type(error).__name__}: {(str(error).strip().splitlines() or [''])[0]}"

@@ -9,13 +9,14 @@ from torch import Tensor, nn
 from sam_bench.contract.problem import Backwards, Closure, frozen, gap, net, same, weights
 from sam_bench.contract.result import Broken, point
 from sam_bench.contract.subject import Subject
-from sam_bench.optim import SharpnessAware
 
 # -- 5. running statistics -----------------------------------------------------------------------------------------
 
 
 class OwnNorm(nn.Module):
     """A normalisation of somebody else's, with a running mean."""
+
+    running_mean: Tensor
 
     def __init__(self) -> None:
         super().__init__()
@@ -152,7 +153,7 @@ def failures(subject: Subject) -> str:
 
 def everything(model: nn.Module, optimizer: Any) -> Any:
     """Copies of what a failed step must leave alone."""
-    if not isinstance(optimizer, SharpnessAware):
+    if not hasattr(optimizer, "memory"):
         return frozen({"model": dict(model.state_dict()), "optimizer": optimizer.state_dict()})
     memory = {key: value for key, value in optimizer.memory.items() if key != "skipped"}
     return frozen({"model": dict(model.state_dict()), "base": optimizer.base.state_dict(), "memory": memory})

@@ -29,7 +29,7 @@ class Plain:
     def step(self, closure: Callable[[], Tensor]) -> Any:
         """One update; with a scaler as torch's recipe for mixed precision has it."""
         if self.scaler is None:
-            return self.inner.step(lambda: self._cleared(closure).mean())
+            return self.inner.step(lambda: self._cleared(closure).mean().item())
         loss = self._cleared(closure)
         self.scaler.step(self.inner)
         self.scaler.update()
@@ -66,7 +66,7 @@ class Subject:
     def of(cls, target: Any, name: str | None = None, options: Mapping[str, Any] | None = None,
            defaults: Mapping[str, Any] | None = None) -> "Subject":  # fmt: skip
         """The subject; raises UsageError for a target that cannot be made with these options, and why."""
-        named = name or (target if isinstance(target, str) else getattr(target, "__name__", type(target).__name__))
+        named = name or str(target if isinstance(target, str) else getattr(target, "__name__", type(target).__name__))
         subject = cls(target, named, dict(options or {}), dict(defaults or {}))
         try:
             subject.make(net())
