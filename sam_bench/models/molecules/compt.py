@@ -16,6 +16,7 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from sam_bench.errors import UsageError, did_you_mean
 from sam_bench.models.molecules.bags import at_least_single, bag_sum
+from sam_bench.models.molecules.recurrent import bidirectional
 
 KERNELS, READOUTS = ("exp", "softmax"), ("gru", "mean")
 
@@ -120,10 +121,14 @@ class RecurrentReadout(nn.Module):
     def forward(self, x: Tensor, batch: Any) -> Tensor:
         """x (A, width) -> (A, width)."""
         atoms = dense(functional.mish(x + self.shift), batch).masked_fill(~batch.dense_mask[..., None], -torch.inf)
-        start = atoms.max(1).values.expand(2, -1, -1).contiguous()
-        packed = pack_padded_sequence(dense(x, batch), batch.lengths, batch_first=True, enforce_sorted=False)
-        y, _ = pad_packed_sequence(self.gru(packed, start)[0], batch_first=True)
-        return functional.mish(self.out(bag_sum(y.flatten(0, 1), batch.flat_bags)))
+        state = atoms.max(1).values
+        if x.is_cuda:
+            packed = pack_padded_sequence(dense(x, batch), batch.lengths, batch_first=True, enforce_sorted=False)
+            y, _ = pad_packed_sequence(self.gru(packed, state.expand(2, -1, -1).contiguous())[0], batch_first=True)
+            y = bag_sum(y.flatten(0, 1), batch.flat_bags)
+        else:
+            y = bidirectional(self.gru, x, state, batch.first_atom, batch.lengths)
+        return functional.mish(self.out(y))
 
 
 class Compt(nn.Module):
