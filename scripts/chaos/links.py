@@ -1,5 +1,7 @@
 """Links that somebody plants where a sweep is about to write: what they point to must stay as it is."""
 
+import contextlib
+import os
 import random
 import time
 from pathlib import Path
@@ -24,11 +26,14 @@ class Links:
         files += [runs / f"{name}.running" / file for name in under_way for file in ("heartbeat.json", "checkpoint.pt")]
         folders = [runs / f"{name}.running" for name in self.cells if name not in under_way]
         wanted = [*((file, self.theirs / "work.txt") for file in files), *((folder, self.theirs) for folder in folders)]
-        planted = [place for place, target in wanted if self.draw.random() < 0.5 and _link(place, target)]
+        for place, target in wanted:
+            if self.draw.random() < 0.5:
+                _link(place, target)
         time.sleep(seconds)
-        for place in planted:
-            if place.is_symlink():
-                place.unlink()
+        for folder, folders, files in os.walk(results):  # all of them: a sweep may have renamed one
+            for path in (Path(folder) / name for name in (*folders, *files)):
+                if path.is_symlink():
+                    path.unlink(missing_ok=True)
 
     def touched(self) -> list[str]:
         """Names of files that were changed, removed, or put there."""
@@ -36,12 +41,9 @@ class Links:
         return sorted(name for name in found | self.content if found.get(name) != self.content.get(name))
 
 
-def _link(place: Path, target: Path) -> bool:
-    """Put a link in the place of a file, or of what is not there yet; False where that cannot be."""
-    try:
+def _link(place: Path, target: Path) -> None:
+    """Put a link in the place of a file, or of what is not there yet, if that can be."""
+    with contextlib.suppress(OSError):
         if place.is_file():
             place.unlink()
         place.symlink_to(target)
-    except OSError:
-        return False
-    return True

@@ -10,7 +10,7 @@ import time
 import pytest
 from support.fabricated import failed, make_curve, make_record, write
 
-from sam_bench.api import RunSpec
+from sam_bench.api import Outcome, RunSpec
 from sam_bench.errors import UsageError
 from sam_bench.store.folder import RunDirectory
 from sam_bench.sweeps import sweep as sweeping
@@ -70,9 +70,9 @@ def sweep(results_dir, monkeypatch):
 def test_a_killed_cell_is_taken_up_again_so_many_times(sweep):
     name = cell().run_id
     outcome, jobs = sweep({name: [("killed", "SIGKILL"), ("stopped", "by somebody"), ("finished", "")]})
-    assert (outcome.finished, len(jobs)) == ([name], 3)
+    assert (outcome[Outcome.FINISHED], len(jobs)) == ([name], 3)
     outcome, jobs = sweep({name: [("killed", "SIGKILL")] * 3})
-    assert (outcome.failed, len(jobs)) == ([name], 3)
+    assert (outcome[Outcome.FAILED], len(jobs)) == ([name], 3)
     assert "SIGKILL; gave up after 2 retries" in outcome.messages[name]
 
 
@@ -80,8 +80,8 @@ def test_a_refused_and_a_failed_cell_do_not_stop_the_others(sweep):
     cells = [cell("sam"), cell("erm"), cell("vsam"), cell("looksam")]
     ends = [("refused", "no such file"), ("failed", "NaN"), ("finished", ""), ("finished", "")]
     outcome, jobs = sweep({c.run_id: end for c, end in zip(cells, ends, strict=True)}, cells)
-    assert (outcome.refused, outcome.failed) == ([cells[0].run_id], [cells[1].run_id])
-    assert outcome.finished == [cells[2].run_id, cells[3].run_id]
+    assert (outcome[Outcome.REFUSED], outcome[Outcome.FAILED]) == ([cells[0].run_id], [cells[1].run_id])
+    assert outcome[Outcome.FINISHED] == [cells[2].run_id, cells[3].run_id]
     assert len(jobs) == 4
 
 
@@ -95,7 +95,7 @@ def test_a_busy_cell_is_waited_for_and_counted_when_the_other_sweep_has_made_it(
         return "busy", "somebody else"
 
     outcome, jobs = sweep({others[0].run_id: [busy], others[1].run_id: ("finished", "")}, others)
-    assert sorted(outcome.finished) == sorted(c.run_id for c in others)
+    assert sorted(outcome[Outcome.FINISHED]) == sorted(c.run_id for c in others)
     assert len(jobs) == 2  # the busy cell was started once, then only looked at
 
 
@@ -109,7 +109,7 @@ def test_a_cell_that_failed_in_another_sweep_is_not_repeated(sweep, results_dir,
         return "busy", "somebody else"
 
     outcome, jobs = sweep({cell().run_id: [busy]})
-    assert (outcome.failed, len(jobs)) == ([cell().run_id], 1)
+    assert (outcome[Outcome.FAILED], len(jobs)) == ([cell().run_id], 1)
     assert "just now" in outcome.messages[cell().run_id]
 
 
@@ -129,7 +129,7 @@ def test_the_first_interrupt_stops_and_the_second_kills(sweep):
     begin = time.monotonic()
     outcome, (job,) = sweep({cell().run_id: [None]}, show=interrupt)
     assert time.monotonic() - begin < 1
-    assert (job.stopped, job.killed, outcome.stopped) == (1, 1, [cell().run_id])
+    assert (job.stopped, job.killed, outcome[Outcome.STOPPED]) == (1, 1, [cell().run_id])
 
 
 def test_an_interrupted_sweep_ends_when_its_jobs_have_stopped(sweep):
@@ -140,7 +140,7 @@ def test_an_interrupted_sweep_ends_when_its_jobs_have_stopped(sweep):
     cells = [cell(seed=seed) for seed in range(5)]
     outcome, jobs = sweep({c.run_id: lambda job: ("stopped", "") if job.stopped else None for c in cells}, cells,
                           show=interrupt)  # fmt: skip
-    assert (len(jobs), len(outcome.stopped)) == (2, 2)
+    assert (len(jobs), len(outcome[Outcome.STOPPED])) == (2, 2)
     assert not any(job.killed for job in jobs)
 
 
