@@ -19,6 +19,7 @@ from sam_bench.loggers.none import NoLogger
 from sam_bench.results.disk import atomic_write
 from sam_bench.results.record import RunDirectory, read_record
 from sam_bench.train import Options, Stopped, Trainer, steps_per_epoch
+from sam_bench.training.memory import keep_freed
 
 
 class Busy(UsageError):
@@ -197,6 +198,7 @@ def execute(cell: run.Cell, results: Path, *, report: Callable[[dict], None] = l
         return record
     device = pick_device(cell.config["device"])
     how = arithmetic.choose(cell.config, device)
+    keep_freed()
     if record := ranks.from_first(lambda: _claim(directory)):
         return record
     with directory.alive() if first else contextlib.nullcontext():
