@@ -20,6 +20,7 @@ from sam_bench.training.clock import Clock
 from sam_bench.training.life import pick_device
 from sam_bench.training.loop import Trainer
 from sam_bench.training.lr_schedule import constant
+from sam_bench.training.memory import keep_freed
 
 Arms = Mapping[str, Callable[[], float | None]]  # an arm that has a clock of its own returns its seconds
 Steps = Mapping[str, Callable[[int], None]]  # an arm whose steps are measured one by one
@@ -30,6 +31,7 @@ def prepare(args: argparse.Namespace, cpu_time: bool) -> torch.device:
     if min(args.batch_size, args.steps, args.repeats) < 1:
         raise UsageError("--batch-size, --steps and --repeats are numbers from 1 on.")
     device = pick_device(args.device)
+    keep_freed()  # as a run does
     if cpu_time and (device.type != "cpu" or args.threads != 1):
         raise UsageError("--cpu-time counts one thread: it goes with --device cpu --threads 1.")
     if args.threads:

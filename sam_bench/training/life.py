@@ -27,6 +27,7 @@ from sam_bench.store.folder import RunDirectory
 from sam_bench.store.record import read_record
 from sam_bench.training import checkpoint, compiled, failure, precision, processes, provenance, seeding, threads
 from sam_bench.training.loop import Stopped, Trainer
+from sam_bench.training.memory import keep_freed
 from sam_bench.training.options import steps_per_epoch
 from sam_bench.training.precision import Arithmetic
 
@@ -208,6 +209,7 @@ def execute(cell: RunSpec, results: Path, *, report: Report = lambda info: None,
     device = pick_device(cell.config["device"])
     how = precision.choose(cell.config, device)
     threads.use(threads.of_config(cell.config))
+    keep_freed()
     if record := processes.from_first(lambda: _claim(directory)):
         return record
     with directory.alive() if first else contextlib.nullcontext():
