@@ -1,6 +1,7 @@
 """The one exception that a user sees as a plain message."""
 
 import difflib
+import unicodedata
 from collections.abc import Iterable
 
 
@@ -15,4 +16,10 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     near = [folded[name] for name in difflib.get_close_matches(word.lower(), folded, n=3)]
     if near:
         return f"Did you mean {' or '.join(repr(n) for n in near)}?"
-    return f"Known: {', '.join(known)}."
+    return f"Known: {', '.join(map(printable, known))}."
+
+
+def printable(text: str) -> str:
+    """Text in one line, without what moves a terminal's cursor or turns the direction of writing: ? stands for it."""
+    line = " ".join(text.splitlines())
+    return "".join("?" if unicodedata.category(char) in ("Cc", "Cf", "Cs") else char for char in line)

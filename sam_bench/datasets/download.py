@@ -9,7 +9,8 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
+from urllib.parse import urlsplit
 
 from sam_bench.errors import UsageError
 
@@ -17,9 +18,10 @@ from sam_bench.errors import UsageError
 MIRRORS = (
     "https://deepchemdata.s3-us-west-1.amazonaws.com/datasets/",
     "https://deepchemdata.s3.us-west-1.amazonaws.com/datasets/",
-    "http://deepchem.io.s3-website-us-west-1.amazonaws.com/datasets/",
 )
 TIMEOUT_SECONDS = 30
+LARGEST = 500_000_000  # bytes of a download; CIFAR's archives have 170 million
+HERE = {"127.0.0.1", "::1", "localhost"}  # what never leaves this machine needs no https
 
 
 @dataclass(frozen=True)
@@ -27,7 +29,7 @@ class File:
     """One published file of a data set: its place under the data folder, its checksum and its addresses.
 
     `chemprop` is the name that the same data have in the one-SMILES-column layout of chemprop and GROVER; `unpacked`
-    are the folders an archive may have been unpacked to.
+    are the folders an archive may have been unpacked to. Raises UsageError for a place outside the data folder.
     """
 
     name: str
@@ -37,6 +39,15 @@ class File:
     licence: str = "none stated"
     urls: Sequence[str] = ()
     unpacked: Sequence[str] = ()
+
+    def __post_init__(self) -> None:
+        for key, place in (("name", self.name), ("folder", self.folder), ("chemprop", self.chemprop or ""),
+                           *(("unpacked", folder) for folder in self.unpacked)):  # fmt: skip
+            path = PurePath(place)
+            if path.is_absolute() or ".." in path.parts or "\0" in place:
+                raise UsageError(f"dataset.file.{key} is {place!r}: name a place inside the data folder.")
+        if not self.name or len(PurePath(self.name).parts) != 1:
+            raise UsageError(f"dataset.file.name is {self.name!r}: give the name of a file.")
 
     def folder_in(self, data_dir: Path) -> Path | None:
         """The unpacked folder that exists, if one does."""
@@ -124,7 +135,7 @@ def md5(path: Path) -> str:
 
 
 def download(addresses: Sequence[str], destination: Path, known_md5: str | None) -> None:
-    """Fetch `destination` from the first address that delivers the right bytes, showing progress.
+    """Fetch `destination` from the first https address that delivers the right bytes, showing progress.
 
     It is there whole or not at all: it is written beside its place and renamed. Raises UsageError when no address
     works, the disk is full or the folder may not be written.
@@ -137,8 +148,7 @@ def download(addresses: Sequence[str], destination: Path, known_md5: str | None)
         for address in addresses:
             try:
                 known = None if known_md5 is None else f"md5:{known_md5}"
-                fetcher = pooch.HTTPDownloader(progressbar=True, timeout=TIMEOUT_SECONDS)
-                pooch.retrieve(address, known, fname=destination.name, path=part, downloader=fetcher)
+                pooch.retrieve(address, known, fname=destination.name, path=part, downloader=_fetch)
             except Exception as error:  # requests, urllib3 and pooch each raise their own
                 if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EACCES):
                     raise
@@ -151,6 +161,30 @@ def download(addresses: Sequence[str], destination: Path, known_md5: str | None)
         f"{destination.name} could not be fetched:\n" + "\n".join(failures) + "\n"
         f"Without a network, put the file there yourself: {destination}{checksum}."
     )
+
+
+def _fetch(address: str, file: str, _: object) -> None:
+    """Write what an address sends to `file`: by https all the way, and no more than LARGEST bytes."""
+    import requests
+    from tqdm import tqdm
+
+    _refuse_unless_https(address)
+    with requests.get(address, stream=True, timeout=TIMEOUT_SECONDS) as response:
+        for answer in (*response.history, response):
+            _refuse_unless_https(answer.url)
+        response.raise_for_status()
+        total = int(response.headers.get("content-length", 0))
+        with open(file, "wb") as stream, tqdm(total=total or None, unit="B", unit_scale=True) as bar:
+            for chunk in response.iter_content(1 << 16):
+                bar.update(stream.write(chunk))
+                if max(total, bar.n) > LARGEST:
+                    raise UsageError(f"it sends more than {LARGEST / 1e6:.0f} MB, more than any data set we know")
+
+
+def _refuse_unless_https(address: str) -> None:
+    parts = urlsplit(address)
+    if parts.scheme != "https" and not (parts.scheme == "http" and parts.hostname in HERE):
+        raise UsageError(f"{parts.scheme}://{parts.hostname} is not https: anybody on the way could change the bytes")
 
 
 @contextmanager
@@ -174,6 +208,8 @@ def writable(folder: Path) -> Iterator[None]:
 
 def _reason(error: Exception) -> str:
     """The shortest true account of why an address failed."""
+    if isinstance(error, UsageError):
+        return str(error)
     if isinstance(error, ValueError) and "hash" in str(error):
         return "it sends other bytes than the published ones (md5 differs)"
     while error.__cause__ or error.__context__:

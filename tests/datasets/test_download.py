@@ -63,6 +63,42 @@ def test_wrong_bytes_from_every_address_leave_nothing_behind(server, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_only_https_leaves_this_machine(tmp_path, server):
+    known = [yaml.safe_load(path.read_text()).get("file") for path in (files.config_dir() / "dataset").glob("*.yaml")]
+    addresses = [address for file in known if file for address in File(**file).addresses()]
+    assert {address.partition(":")[0] for address in addresses} == {"https"}
+    for address in ("http://example.org/set.csv", "file:///etc/hostname", "ftp://example.org/set.csv"):
+        with pytest.raises(UsageError, match="is not https"):
+            download([address], tmp_path / "set.csv", MD5)
+
+
+def test_a_redirection_away_from_https_is_refused(tmp_path, server, monkeypatch):
+    monkeypatch.setattr(dl, "HERE", set())
+    monkeypatch.setattr(dl, "_refuse_unless_https", lambda a, ask=dl._refuse_unless_https: a == server or ask(a))
+    with pytest.raises(UsageError, match=r"http://127\.0\.0\.1 is not https"):
+        download([server + "set.csv"], tmp_path / "set.csv", MD5)
+
+
+def test_a_download_has_a_largest_size(tmp_path, server, monkeypatch):
+    monkeypatch.setattr(dl, "LARGEST", len(CONTENT) - 1)
+    with pytest.raises(UsageError, match="more than any data set we know"):
+        download([server + "set.csv"], tmp_path / "set.csv", MD5)
+    assert list(tmp_path.iterdir()) == []
+
+
+OUTSIDE = [
+    *({"name": name} for name in ("../x.csv", "/etc/passwd", "a/b.csv", "", "..")),
+    *({"name": "x", **other} for other in ({"folder": "../.."}, {"folder": "/tmp"}, {"chemprop": "../x"})),
+    {"name": "x", "unpacked": ["ok", "../out"]},
+]
+
+
+@pytest.mark.parametrize("file", OUTSIDE)
+def test_a_file_cannot_lie_outside_the_data_folder(file):
+    with pytest.raises(UsageError, match=r"dataset\.file\."):
+        File(**file)
+
+
 @pytest.mark.parametrize(("number", "message"), [(errno.ENOSPC, "No space left"), (errno.EACCES, "cannot be written")])
 def test_a_full_disk_or_a_forbidden_folder(number, message, server, tmp_path, monkeypatch):
     def fail(*args):

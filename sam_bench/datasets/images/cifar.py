@@ -1,5 +1,6 @@
 """CIFAR-10 and CIFAR-100 (Krizhevsky 2009) from the official archives or what they unpack to, checksums checked."""
 
+import gzip
 import hashlib
 import io
 import pickle
@@ -13,12 +14,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from sam_bench.datasets.bounded import LARGEST_UNPACKED, Bounded, too_much
 from sam_bench.datasets.download import File, obtain
 from sam_bench.datasets.images.arrays import Images, checksum, flip_labels, hold_out
 from sam_bench.datasets.images.augment import Augment
 from sam_bench.datasets.split import split as make_split
 from sam_bench.datasets.task import Task
-from sam_bench.errors import UsageError
+from sam_bench.errors import UsageError, printable
 from sam_bench.options.dataset import Cifar
 from sam_bench.options.rules import check_one
 
@@ -159,17 +161,36 @@ def _archive(name: str, layout: Layout, data_dir: Path, file: File, verify: bool
     found = obtain(name, file, data_dir, verify)
 
     def read_member(member: str) -> bytes:
-        # read in memory: nothing of an archive is ever written to a path of its choosing
         try:
-            with tarfile.open(found.path) as archive:
-                stream = archive.extractfile(f"{layout.folder}/{member}")
-                return stream.read() if stream else b""
+            return _member(found.path, f"{layout.folder}/{member}")
         except (tarfile.TarError, KeyError, OSError, EOFError, zlib.error) as error:
             raise UsageError(
-                f"{found.path} is broken ({str(error).splitlines()[0]}): remove it to have it fetched again."
+                f"{found.path} is broken ({printable(str(error))}): remove it to have it fetched again."
             ) from None
 
     return Batches(layout, str(found.path), read_member, (found.note,) if found.note else ())
+
+
+def _member(path: Path, name: str) -> bytes:
+    """One file of an archive, read in memory: nothing of it is ever written to a path of its choosing.
+
+    Raises UsageError for a link in its place, and for an archive that expands beyond all measure; KeyError if there is
+    no such file.
+    """
+    with path.open("rb") as start:
+        packed = start.read(2) == b"\x1f\x8b"
+    source = gzip.open(path, "rb") if packed else path.open("rb")  # noqa: SIM115 - closed with the bounded stream
+    with (
+        Bounded(source, LARGEST_UNPACKED, lambda: too_much(path, LARGEST_UNPACKED)) as bounded,
+        tarfile.open(fileobj=io.BufferedReader(bounded), mode="r|") as archive,
+    ):
+        for member in archive:
+            if member.name == name:
+                stream = archive.extractfile(member) if member.isreg() else None
+                if stream is None:
+                    raise UsageError(f"{name} in {path} is a link or a folder, no file: remove the archive.")
+                return stream.read()
+    raise KeyError(f"it holds no {name}")
 
 
 def read(found: Batches, classes: int, verify: bool) -> tuple[np.ndarray, np.ndarray, list[str], int]:

@@ -1,10 +1,11 @@
 """The molecule sets of the Open Graph Benchmark (Hu et al. 2020, arXiv 2005.00687): their split, their evaluator."""
 
-import gzip
 import hashlib
 import importlib.util
+import stat
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path, PurePosixPath
@@ -12,6 +13,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from sam_bench import metrics
+from sam_bench.datasets.bounded import LARGEST_UNPACKED, open_text, too_much
 from sam_bench.datasets.download import File, obtain, writable
 from sam_bench.datasets.molecules import table
 from sam_bench.datasets.molecules.assemble import assemble
@@ -98,6 +100,7 @@ def _unpack(archive: Path, folder: Path) -> None:
     with writable(folder.parent), tempfile.TemporaryDirectory(dir=folder.parent, prefix=".part-") as part:
         try:
             with zipfile.ZipFile(archive) as files:
+                _check_members(archive, files.infolist())
                 for member in files.infolist():
                     parts = PurePosixPath(member.filename).parts[1:]
                     if member.is_dir() or not parts or ".." in parts:
@@ -105,9 +108,18 @@ def _unpack(archive: Path, folder: Path) -> None:
                     target = Path(part, "whole", *parts)
                     target.parent.mkdir(parents=True, exist_ok=True)
                     target.write_bytes(files.read(member))
-        except (zipfile.BadZipFile, EOFError) as error:
+        except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:  # RuntimeError: encrypted, unknown
             raise UsageError(f"{archive} is broken ({error}): remove it to have it fetched again.") from None
         Path(part, "whole").rename(folder)
+
+
+def _check_members(archive: Path, members: Sequence[zipfile.ZipInfo]) -> None:
+    """Refuse links, which no data set needs, and an archive that would fill the disk."""
+    for member in members:
+        if stat.S_ISLNK(member.external_attr >> 16):
+            raise UsageError(f"{archive} holds a link, {member.filename!r}, which OGB's do not: remove it.")
+    if sum(member.file_size for member in members) > LARGEST_UNPACKED:
+        raise too_much(archive, LARGEST_UNPACKED)
 
 
 def _difference(folder: Path, sha256: str | None) -> str:
@@ -130,7 +142,7 @@ def _official(folder: Path, rows: int) -> dict[str, np.ndarray]:
     for name in NAMES:
         path = folder / SPLIT.format(name)
         try:
-            with gzip.open(path, "rt") as stream:
+            with open_text(path) as stream:
                 parts[name] = np.sort(np.array([int(line) for line in stream if line.strip()], dtype=np.int64))
         except (OSError, ValueError, EOFError) as error:
             raise UsageError(f"{path} is broken ({error}): move {folder} away to have it fetched.") from None

@@ -5,14 +5,19 @@ import csv
 import gzip
 import hashlib
 import math
+import re
 import zlib
+from array import array
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
+from typing import TextIO
 
 import numpy as np
 
+from sam_bench.datasets.bounded import open_text
 from sam_bench.errors import UsageError, did_you_mean
 
 _NOT_UTF8 = (
@@ -40,40 +45,44 @@ class Table:
 
 
 def read_csv_table(path: Path, smiles: str | None, targets: Sequence[str] | None, kind: str) -> Table:
-    """The table in `path` (csv, or csv.gz), with the SMILES of column `smiles` and the labels of columns `targets`.
+    """The table in `path`, with the SMILES of column `smiles` and the labels of columns `targets`.
 
-    `smiles` None is the first column and `targets` None all others (the layout of chemprop and GROVER). Raises
-    UsageError, with the line, for a file that cannot be read, a missing column or a label that is not a number (not
-    0 or 1, for kind "binary").
+    A csv, or csv.gz, with commas, semicolons, tabs or bars. `smiles` None is the first column and `targets` None all
+    others (the layout of chemprop and GROVER). Raises UsageError, with the line, for a file that cannot be read, a
+    missing column or a label that is not a number (not 0 or 1, for kind "binary").
     """
-    with _clear_errors(path), _open(path) as stream:
-        rows = csv.reader(stream, strict=True)
+    with _clear_errors(path), open_text(path) as stream:
+        rows = _reader(stream)
         header = [name.strip() for name in next(rows, [])]
         _check_header(path, header, named=targets is not None)
-        smiles_at = 0 if smiles is None else _column(path, header, smiles)
+        places = _places(header)
+        smiles_at = 0 if smiles is None else _column(path, header, places, smiles)
         if targets is None:
             targets = [name for i, name in enumerate(header) if i != smiles_at]
-        targets_at = [_column(path, header, name) for name in targets]
+        targets_at = [_column(path, header, places, name) for name in targets]
         if not targets_at:
             raise UsageError(f"{path} has no column of labels beside {header[smiles_at]!r}.")
-        read_rows = [(rows.line_num, row) for row in rows if row]
-    _check_widths(path, read_rows, len(header))
-    _check_twice(path, header, [header[smiles_at], *targets], read_rows)
-    if not read_rows:
+        twice = {name: places[name] for name in [header[smiles_at], *targets] if len(places[name]) > 1}
+        texts, lines, labels = [], array("q"), array("d")
+        for row in rows:
+            if row:
+                _check_row(path, rows.line_num, header, twice, row)
+                texts.append(row[smiles_at].strip())
+                lines.append(rows.line_num)
+                labels.extend(_numbers(path, rows.line_num, header, targets_at, row))
+    if not texts:
         raise UsageError(f"{path} has a header and no row.")
-    lines = np.array([line for line, _ in read_rows])
-    labels = np.array([_numbers(path, line, header, targets_at, row) for line, row in read_rows])
-    _check_usable(path, labels, targets, lines)
+    at, values = np.array(lines), np.array(labels).reshape(len(texts), len(targets_at))
+    _check_usable(path, values, targets, at)
     if kind == "binary":
-        _check_binary(path, labels, targets, lines)
-    texts = [row[smiles_at].strip() for _, row in read_rows]
-    return Table(path, texts, labels, tuple(targets), lines)
+        _check_binary(path, values, targets, at)
+    return Table(path, texts, values, tuple(targets), at)
 
 
 def columns(path: Path) -> list[str]:
     """The column names of `path`; raises UsageError if it cannot be read or is empty."""
-    with _clear_errors(path), _open(path) as stream:
-        header = [name.strip() for name in next(csv.reader(stream, strict=True), [])]
+    with _clear_errors(path), open_text(path) as stream:
+        header = [name.strip() for name in next(_reader(stream), [])]
     _check_header(path, header, named=True)
     return header
 
@@ -100,10 +109,12 @@ def _is_number(text: str) -> bool:
     return True
 
 
-def _open(path: Path):
-    # utf-8-sig: spreadsheet programs put a byte order mark in front of the first column's name
-    opener = gzip.open if path.suffix == ".gz" else open
-    return opener(path, "rt", encoding="utf-8-sig", newline="")
+def _reader(stream: TextIO) -> "csv._reader":
+    """The rows of a csv: by commas, or by what its first line has instead."""
+    first = stream.readline()
+    others = {mark: first.count(mark) for mark in ";\t|"}
+    separator = "," if "," in first or not any(others.values()) else max(others, key=others.__getitem__)
+    return csv.reader(chain([first] if first else [], stream), delimiter=separator, strict=True)
 
 
 @contextmanager
@@ -126,30 +137,33 @@ def _clear_errors(path: Path) -> Iterator[None]:
         raise UsageError(f"{path} is not a csv file: {error}.") from None
 
 
-def _column(path: Path, header: list[str], name: str) -> int:
-    if name in header:
-        return header.index(name)
-    hint = did_you_mean(name, header)
-    if len(header) == 1 and any(mark in header[0] for mark in ";\t|"):
-        hint = f"The first line is {header[0][:80]!r}: columns must be separated by commas."
-    elif len(header) > 30:
-        hint = hint if hint.startswith("Did") else f"It has {len(header)} columns, the first are {header[:5]}."
+def _places(header: list[str]) -> dict[str, list[int]]:
+    """Where each column name stands, in one pass."""
+    places: dict[str, list[int]] = {}
+    for i, name in enumerate(header):
+        places.setdefault(name, []).append(i)
+    return places
+
+
+def _column(path: Path, header: list[str], places: dict[str, list[int]], name: str) -> int:
+    if name in places:
+        return places[name][0]
+    if len(header) > 1000:  # to compare so many names would take longer than to read the file
+        hint = f"It has {len(header)} columns, the first are {header[:5]}."
+    else:
+        hint = did_you_mean(name, header)
+        if len(header) > 30 and not hint.startswith("Did"):
+            hint = f"It has {len(header)} columns, the first are {header[:5]}."
     raise UsageError(f"{path} has no column {name!r}. {hint}")
 
 
-def _check_widths(path: Path, rows: list[tuple[int, list[str]]], width: int) -> None:
-    for line, row in rows:
-        if len(row) != width:
-            raise UsageError(f"{path}, line {line}: {len(row)} fields where the header has {width}.")
-
-
-def _check_twice(path: Path, header: list[str], names: Sequence[str], rows: list[tuple[int, list[str]]]) -> None:
-    """A column may appear twice if it is the same twice (MoleculeNet's qm8.csv repeats four)."""
-    for name in names:
-        if header.count(name) > 1:
-            first, *others = (i for i, known in enumerate(header) if known == name)
-            if any(row[first] != row[i] for _, row in rows for i in others):
-                raise UsageError(f"{path} has {len(others) + 1} different columns {name!r}; rename them.")
+def _check_row(path: Path, line: int, header: list[str], twice: dict[str, list[int]], row: list[str]) -> None:
+    """As wide as the header; and a column may appear twice if it is the same twice (MoleculeNet's qm8.csv has four)."""
+    if len(row) != len(header):
+        raise UsageError(f"{path}, line {line}: {len(row)} fields where the header has {len(header)}.")
+    for name, places in twice.items():
+        if any(row[i] != row[places[0]] for i in places):
+            raise UsageError(f"{path} has {len(places)} different columns {name!r}; rename them.")
 
 
 def _numbers(path: Path, line: int, header: list[str], columns: list[int], row: list[str]) -> list[float]:
@@ -165,7 +179,8 @@ def _number(path: Path, line: int, column: str, text: str) -> float:
     except ValueError:
         if text.strip().lower() in MISSING:
             return math.nan
-        raise UsageError(f"{path}, line {line}: {text!r} in column {column!r} is not a number.") from None
+        hint = " Write decimals with a point." if re.fullmatch(r"\s*[-+]?\d*,\d+\s*", text) else ""
+        raise UsageError(f"{path}, line {line}: {text[:80]!r} in column {column!r} is not a number.{hint}") from None
 
 
 def _check_usable(path: Path, labels: np.ndarray, names: Sequence[str], lines: np.ndarray) -> None:

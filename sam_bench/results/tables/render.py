@@ -4,7 +4,9 @@ import html
 import math
 import unicodedata
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+
+from sam_bench.errors import printable
 
 
 @dataclass(frozen=True)
@@ -26,10 +28,22 @@ class Section:
     notes: Sequence[str] = field(default_factory=tuple)
 
 
+def _shown(sections: Sequence[Section]) -> list[Section]:
+    """The same tables, each text in one line and without control characters: names may come from a user's file."""
+    return [
+        replace(
+            section, title=printable(section.title), header=[printable(text) for text in section.header],
+            rows=[[replace(cell, text=printable(cell.text)) for cell in row] for row in section.rows],
+            notes=[printable(note) for note in section.notes],
+        )
+        for section in sections
+    ]  # fmt: skip
+
+
 def terminal(sections: Sequence[Section]) -> str:
     """Aligned columns of plain text."""
     parts = []
-    for section in sections:
+    for section in _shown(sections):
         lines = [list(section.header), *([cell.text for cell in row] for row in section.rows)]
         widths = [max(_width(text) for text in column) for column in zip(*lines, strict=True)]
         drawn = ["  ".join(_pad(text, width) for text, width in zip(line, widths, strict=True)) for line in lines]
@@ -41,7 +55,7 @@ def terminal(sections: Sequence[Section]) -> str:
 def markdown(sections: Sequence[Section]) -> str:
     """GitHub's tables."""
     parts = []
-    for section in sections:
+    for section in _shown(sections):
         lines = [[_markdown(text) for text in section.header], ["---"] + ["---:"] * (len(section.header) - 1)]
         for row in section.rows:
             lines.append([f"**{_markdown(cell.text)}**" if cell.bold else _markdown(cell.text) for cell in row])
@@ -54,7 +68,7 @@ def markdown(sections: Sequence[Section]) -> str:
 def latex(sections: Sequence[Section]) -> str:
     r"""Tables for `\usepackage{booktabs}`."""
     parts = ["% needs \\usepackage{booktabs}; the notes need \\usepackage{threeparttable}"]
-    for section in sections:
+    for section in _shown(sections):
         lines = ["\\begin{table}", "\\centering", f"\\caption{{{_latex(section.title)}}}", "\\begin{threeparttable}"]
         lines += [f"\\begin{{tabular}}{{l{'r' * (len(section.header) - 1)}}}", "\\toprule"]
         lines += [" & ".join(_latex(text) for text in section.header) + r" \\", "\\midrule"]
@@ -70,7 +84,7 @@ def latex(sections: Sequence[Section]) -> str:
 def html_tables(sections: Sequence[Section]) -> str:
     """Tables that can stand in any page; the raw number of a cell is its `data-value`."""
     parts = []
-    for section in sections:
+    for section in _shown(sections):
         head = "".join(f'<th scope="col">{html.escape(text)}</th>' for text in section.header)
         body = "\n".join(
             f"<tr>{''.join(_html(cell, i == 0) for i, cell in enumerate(row))}</tr>" for row in section.rows
@@ -105,7 +119,14 @@ def _width(text: str) -> int:
 def _markdown(text: str) -> str:
     for char in "\\|*_<":
         text = text.replace(char, f"\\{char}")
-    return text
+    # No link: neither [text](address), nor an address that GitHub makes one of.
+    return text.replace("](", "]\\(").replace("://", ":\\//").replace("www.", "www\\.")
+
+
+def spreadsheet_cell(text: str) -> str:
+    """A csv cell that a spreadsheet program does not compute: a ' stands before what it would take for a formula."""
+    text = printable(text)
+    return f"'{text}" if text.startswith(("=", "+", "-", "@")) else text
 
 
 LATEX = {

@@ -20,7 +20,7 @@ from sam_bench.results.stats import (
     pairs_needed,
     ranks,
 )
-from sam_bench.results.tables.render import RENDERERS, Cell, Section
+from sam_bench.results.tables.render import RENDERERS, Cell, Section, spreadsheet_cell
 from sam_bench.results.tuned import origins, tunings
 from sam_bench.results.verify import unfair
 from sam_bench.store.measurements import Sharpness
@@ -275,4 +275,10 @@ def _raw(block: Block, arm: Arm, contents: Sequence[Sharpness]) -> dict[str, Any
     row["published_source"] = first.source if first else ""
     row |= {name: measured.column(contents, name).mean for name in measured.COLUMNS}
     row["sharpness_n"] = len(contents)
-    return {key: "" if isinstance(value, float) and math.isnan(value) else value for key, value in row.items()}
+    return {key: _csv_value(value) for key, value in row.items()}
+
+
+def _csv_value(value):
+    if isinstance(value, str):
+        return spreadsheet_cell(value)
+    return "" if isinstance(value, float) and math.isnan(value) else value

@@ -1,6 +1,7 @@
 """CIFAR: both layouts, unpacked or in an archive, checksums, hostile and broken files, splits, noise, subset."""
 
 import hashlib
+import io
 import pickle
 import tarfile
 from pathlib import Path
@@ -104,6 +105,30 @@ def test_missing_and_broken_batches(tmp_path):
             load(tmp_path, "cifar10", verify=False)
     batch.unlink()
     with pytest.raises(UsageError, match="unpack the official archive again"):
+        load(tmp_path, "cifar10", verify=False)
+
+
+@pytest.mark.parametrize("target", ["cifar-10-batches-py/data_batch_1", "/etc/passwd", "cifar-10-batches-py/nowhere"])
+def test_a_link_in_an_archive_is_no_file(tmp_path, target):
+    """The first one leads to itself."""
+    layout = cifar.LAYOUTS[10][0]
+    link = tarfile.TarInfo(f"{layout.folder}/data_batch_1")
+    link.type, link.linkname = tarfile.SYMTYPE, target
+    with tarfile.open(tmp_path / layout.archive, "w:gz") as archive:
+        archive.addfile(link)
+    with pytest.raises(UsageError, match=r"data_batch_1 in .* is a link"):
+        load(tmp_path, "cifar10", verify=False)
+
+
+def test_an_archive_that_expands_beyond_all_measure_is_not_read_on(tmp_path, monkeypatch):
+    monkeypatch.setattr(cifar, "LARGEST_UNPACKED", 1_000_000)
+    layout = cifar.LAYOUTS[10][0]
+    with tarfile.open(tmp_path / layout.archive, "w:gz") as archive:
+        for name in ("before", f"{layout.folder}/data_batch_1"):
+            bomb = tarfile.TarInfo(name)
+            bomb.size = 3_000_000
+            archive.addfile(bomb, io.BytesIO(bytes(bomb.size)))
+    with pytest.raises(UsageError, match="expands to more than 1 MB"):
         load(tmp_path, "cifar10", verify=False)
 
 

@@ -105,6 +105,23 @@ def test_a_broken_archive_and_a_broken_folder(made, tmp_path_factory):
         load("molfreesolv", made, verify=False)
 
 
+def test_a_link_or_a_bomb_in_an_archive_is_refused_before_anything_is_written(tmp_path, monkeypatch):
+    archive = tmp_path / "ogb" / "freesolv.zip"
+    archive.parent.mkdir()
+    link = zipfile.ZipInfo("freesolv/mapping")
+    link.external_attr = 0o120777 << 16
+    with zipfile.ZipFile(archive, "w") as made:
+        made.writestr(link, "/etc")
+    with pytest.raises(UsageError, match="holds a link, 'freesolv/mapping'"):
+        load("molfreesolv", tmp_path, verify=False)
+    monkeypatch.setattr(ogb, "LARGEST_UNPACKED", 1_000_000)
+    with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as made:
+        made.writestr("freesolv/mapping/mol.csv.gz", bytes(2_000_000))
+    with pytest.raises(UsageError, match="expands to more than 1 MB"):
+        load("molfreesolv", tmp_path, verify=False)
+    assert [path.name for path in archive.parent.iterdir()] == ["freesolv.zip"]
+
+
 def test_importing_the_evaluator_asks_nobody():
     code = """
 import socket, sys, threading

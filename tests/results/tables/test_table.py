@@ -263,3 +263,26 @@ def test_looksam_with_the_options_of_the_rerun_stands_beside_it():
     labels = {"dataset": "cifar100", "model": "wrn16_4", "base": "sgd", "optimizer": "looksam_cifar"}
     (value,) = published(labels, "accuracy")
     assert (value.value, value.spread) == pytest.approx((0.79, 0.0008))
+
+
+NASTY = "=1+1\x1b[31m [a](https://b.example) www.c.example\n|<script>\u202e"
+
+
+def test_what_a_file_of_the_user_names_cannot_act_in_any_output():
+    """No formula, link, tag, new line, or sequence that a terminal obeys, wherever a name stands."""
+    records = grid(("erm", "sam"), seeds=range(2))
+    for record in records:
+        record["labels"] = {**record["labels"], "dataset": NASTY, "model": NASTY}
+        record["metric"] = {**record["metric"]}
+    for format in FORMATS:
+        text = table(records, format=format)
+        assert "1+1" in text, format
+        assert not {"\x1b", "\u202e"} & set(text), format
+        assert not any(line.startswith("|<") or line.strip() == "|<script>" for line in text.splitlines()), format
+    assert "](" not in table(records, format="markdown")
+    assert "://" not in table(records, format="markdown")
+    assert "<script" not in table(records, format="html") + table(records, format="markdown").replace("\\<", "")
+    for row in csv.reader(io.StringIO(table(records, format="csv"))):
+        for cell in row:
+            assert not cell.startswith(("=", "@"))
+            assert not cell.startswith(("+", "-")) or float(cell) < 0
