@@ -6,63 +6,20 @@ forward-backward pass.
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, Protocol
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from sam_bench.optim import distributed, leftovers
 from sam_bench.optim.accumulation import Closure, accepts
-from sam_bench.optim.running_stats import RunningStats
 from sam_bench.optim.vector import Vector, wide
-
-
-class Stepping(Protocol):
-    """What the oracle needs of the optimizer whose step it serves."""
-
-    model: nn.Module
-    scaler: torch.amp.GradScaler | None
-    same_dropout: bool
-    local_passes: bool
-    running_stats: RunningStats
-    perturbation: "Perturbation"
-
-    @property
-    def params(self) -> list[Tensor]:
-        """The weights that the optimizer moves."""
-
-
-class Perturbation:
-    """`with perturbation(params, eps)`: the weights are `w + eps`, and afterwards `w` to the last bit, in place.
-
-    The memory of the saved copy is kept: on a CPU a fresh large tensor costs more in page faults than all else here.
-    """
-
-    def __init__(self) -> None:
-        self._saved: list[Tensor] = []
-
-    @contextmanager
-    def __call__(self, params: list[Tensor], eps: Vector | None) -> Iterator[None]:
-        if eps is None:
-            yield
-            return
-        if [_form(s) for s in self._saved] != [_form(p) for p in params]:
-            self._saved = [torch.empty_like(p) for p in params]
-        torch._foreach_copy_(self._saved, params)
-        try:
-            eps.add_to(params)
-            yield
-        finally:
-            torch._foreach_copy_(params, self._saved)
+from sam_bench.optim.wrapper import Wrapper
 
 
 def _own(g: Tensor) -> Tensor:
     """`g`, copied if it is a part of a larger tensor: a bucket of DDP's gradients is overwritten by the next pass."""
     return g.clone() if g._is_view() else g
-
-
-def _form(tensor: Tensor) -> tuple[object, ...]:
-    return tensor.shape, tensor.dtype, tensor.device, tensor.stride()
 
 
 @contextmanager
@@ -94,7 +51,7 @@ def set_rng_state(state: list[Tensor], device: torch.device) -> None:
 class Oracle:
     """The gradients of one step. `losses` holds what the closure returned in each pass, detached."""
 
-    def __init__(self, optimizer: Stepping, closure: Closure, samples: Tensor | None):
+    def __init__(self, optimizer: Wrapper, closure: Closure, samples: Tensor | None):
         self.optimizer, self.closure, self.samples = optimizer, closure, samples
         self.params = optimizer.params
         self.device = self.params[0].device

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from sam_bench.optim import arguments, leftovers
-from sam_bench.optim.oracle import Perturbation
+from sam_bench.optim.perturbation import Perturbation
 from sam_bench.optim.running_stats import RunningStats
 from sam_bench.optim.vector import Vector, wide
 
@@ -20,6 +20,9 @@ class Wrapper(Optimizer):
     base: Optimizer
     model: nn.Module
     rho: float
+    scaler: torch.amp.GradScaler | None
+    same_dropout: bool
+    local_passes: bool  # gradients are this rank's own; their mean is taken of the direction
     memory: dict[str, Any]
     vectors: tuple[str, ...] = ()  # entries of memory that are vectors over all parameters
     running_stats: RunningStats

@@ -10,7 +10,8 @@ import math
 import torch
 from torch import Tensor
 
-from sam_bench.optim.oracle import Perturbation, rng_of, rng_state
+from sam_bench.optim.oracle import rng_of, rng_state
+from sam_bench.optim.perturbation import Perturbation
 from sam_bench.optim.running_stats import RunningStats
 from sam_bench.optim.vector import Vector
 from sam_bench.training.loop import Trainer
