@@ -172,7 +172,11 @@ def _replaced(config: Mapping, key: str, value: Any) -> dict:
 def _choices_of(override: Override) -> list[Override]:
     if not override.is_sweep_override():
         return [override]
-    return _parse([f"{override.get_key_element()}={value}" for value in override.sweep_string_iterator()])
+    try:
+        values = list(override.sweep_string_iterator())
+    except HydraException as error:
+        raise UsageError(f"{override.input_line}: {error}. Write the values: {override.key_or_group}=a,b,c.") from None
+    return _parse([f"{override.get_key_element()}={value}" for value in values])
 
 
 def _cells(compose: Callable, fixed: Sequence[str], overrides: Sequence[Override]) -> Iterator[RunSpec]:
@@ -228,6 +232,8 @@ def launcher_config(name: str, overrides: Sequence[str]) -> dict[str, Any]:
 def application(arguments: Sequence[str], execute: Callable[[RunSpec], None]) -> None:
     """Run `execute` on the configuration of `arguments`, or with -m on each of a Hydra multirun."""
     parsed, unknown = get_args_parser().parse_known_args(list(arguments))
+    if unknown and unknown[0][0] != "-":
+        raise UsageError(f"{unknown[0]} comes after an option: give the options first, as in run -m optimizer=erm,sam.")
     if unknown:
         raise UsageError(
             f"unknown option {unknown[0]}: what a run consists of is written key=value, for instance dataset=bbbp."
