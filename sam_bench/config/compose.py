@@ -130,7 +130,11 @@ def _known_by_content(dataset: Mapping[str, Any]) -> Mapping[str, Any]:
 def _choices_of(override: Override) -> list[Override]:
     if not override.is_sweep_override():
         return [override]
-    return _parse([f"{override.get_key_element()}={value}" for value in override.sweep_string_iterator()])
+    try:
+        values = list(override.sweep_string_iterator())
+    except HydraException as error:
+        raise UsageError(f"{override.input_line}: {error}. Write the values: {override.key_or_group}=a,b,c.") from None
+    return _parse([f"{override.get_key_element()}={value}" for value in values])
 
 
 def _line(override: Override) -> str:

@@ -36,9 +36,10 @@ class Links:
                     path.unlink(missing_ok=True)
 
     def touched(self) -> list[str]:
-        """Names of files that were changed, removed, or put there."""
+        """Files that were changed, removed (None), or put there, with what they hold now."""
         found = {path.name: path.read_text() for path in self.theirs.iterdir()}
-        return sorted(name for name in found | self.content if found.get(name) != self.content.get(name))
+        names = sorted(name for name in found | self.content if found.get(name) != self.content.get(name))
+        return [f"{name}: {found.get(name)!r:.200}" for name in names]
 
 
 def _link(place: Path, target: Path) -> None:

@@ -54,7 +54,9 @@ class Saboteur:
         return os.path.join(self.folder, path) if path.startswith(("lease.", ".lease.")) else path
 
     def owns(self, path: str) -> bool:
-        """Whether a file is there, and no lease that another process won."""
+        """Whether a file is there, no link that was planted in its place, and no lease that another process won."""
+        if os.path.islink(path):
+            return False
         try:
             with open(path, "rb") as file:
                 return "lease." not in path or f'"pid": {self.pid},'.encode() in file.read()

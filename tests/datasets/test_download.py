@@ -9,6 +9,7 @@ import sys
 import threading
 
 import pytest
+import yaml
 
 from sam_bench.config import files
 from sam_bench.datasets import catalogue
