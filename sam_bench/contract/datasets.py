@@ -243,13 +243,15 @@ def of_config(config: Mapping[str, Any], name: str, data_dir: Path) -> DataSubje
     from sam_bench.config.build import build_task
 
     def read(split_seed: int) -> Task:
-        return build_task({**config, "split_seed": split_seed}, data_dir)
+        task: Task = build_task({**config, "split_seed": split_seed}, data_dir)
+        return task
 
     def fresh(split_seed: int) -> Task:
         with tempfile.TemporaryDirectory(prefix="sam_bench-fresh-") as folder:
             for path in data_dir.iterdir() if data_dir.is_dir() else ():
                 if path.name != "cache":
                     (Path(folder) / path.name).symlink_to(path)
-            return build_task({**config, "split_seed": split_seed}, Path(folder))
+            task: Task = build_task({**config, "split_seed": split_seed}, Path(folder))
+            return task
 
     return DataSubject(name, read, fresh if config["dataset"]["modality"] == "molecule" else None)

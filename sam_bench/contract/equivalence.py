@@ -154,7 +154,7 @@ def _through_a_file(state: dict[str, Any]) -> dict[str, Any]:
     torch.save(state, file)
     file.seek(0)
     try:
-        loaded = torch.load(file, weights_only=True)
+        loaded: dict[str, Any] = torch.load(file, weights_only=True)
     except Exception as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise Broken(f"torch.load(weights_only=True) refuses its state_dict: {reason}") from error

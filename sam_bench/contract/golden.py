@@ -154,7 +154,8 @@ def base_of(golden: Golden, model: nn.Module) -> torch.optim.Optimizer:
 
 def settings(method: str) -> dict[str, Any]:
     """The YAML of a built-in method."""
-    return yaml.safe_load((config_dir() / "optimizer" / f"{method}.yaml").read_text())
+    found: dict[str, Any] = yaml.safe_load((config_dir() / "optimizer" / f"{method}.yaml").read_text())
+    return found
 
 
 def deviation(

@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from sam_bench.contract.problem import BASES, Closure, frozen, net, weights
 from sam_bench.contract.result import Broken, point
@@ -18,7 +19,8 @@ from sam_bench.contract.subject import Subject
        "leave a parameter alone that had no gradient in any pass.")  # fmt: skip
 def loops(subject: Subject) -> str:
     """All that is said above, one after another; what the optimizer does not take is left out and named."""
-    done, left_out = [], []
+    done: list[str] = []
+    left_out: list[str] = []
     for what, check in CHECKS.items():
         (done if check(subject) else left_out).append(what)
     return ", ".join(done) + (f"; it has no {', no '.join(left_out)}" if left_out else "")
@@ -30,7 +32,8 @@ def _groups(subject: Subject) -> bool:
         return False
     for base in subject.bases:
         model = net()
-        params, kind = list(model.parameters()), type(BASES[base](model.parameters()))
+        params = list(model.parameters())
+        kind: Callable[..., Optimizer] = type(BASES[base](params))
         parts = [{"params": params[:2], "rho": 0.2, "lr": 0.05}, {"params": params[2:]}]
         optimizer = subject.make(model, kind(parts, lr=0.1))
         subject.train(optimizer, model, 8)
@@ -139,7 +142,7 @@ class Partial(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """x (n, 6) -> (n, 3)."""
         self.passes += 1
-        y = self.used(self.frozen(x))
+        y: Tensor = self.used(self.frozen(x))
         return y + self.sometimes(x) if self.passes % 2 else y
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -61,7 +61,7 @@ class ModelSubject:
         """Outputs in evaluation mode, (n, heads * outputs): samples first."""
         model.eval()
         with torch.no_grad():
-            output = model(self.batch(samples) if batch is None else batch).float()
+            output: Tensor = model(self.batch(samples) if batch is None else batch).float()
         return output if output.dim() == 2 else output.transpose(0, 1).flatten(1)
 
 
@@ -77,6 +77,7 @@ def of_config(config: Mapping[str, Any], name: str, data_dir: Path) -> ModelSubj
 def _renumbered(task: Task, config: Mapping[str, Any]) -> tuple[Tensor, Any] | None:
     """Some molecules with their atoms in reverse order; without stereo marks, which are told by the order of bonds."""
     from sam_bench.datasets.molecules.alike import renumbered
+    from sam_bench.datasets.molecules.assemble import Molecules
     from sam_bench.datasets.molecules.batch import MoleculeBatch
     from sam_bench.datasets.molecules.featurize import featurize
 
@@ -87,7 +88,7 @@ def _renumbered(task: Task, config: Mapping[str, Any]) -> tuple[Tensor, Any] | N
     packed = featurize(renumbered(known[i] for i in chosen), cache_dir=None, features=options["features"],
                        descriptors=False, progress=False)  # fmt: skip
     samples = torch.tensor(chosen)
-    packed.descriptors = None if (own := task.source.packed.descriptors) is None else own[samples]
+    packed.descriptors = None if (own := cast(Molecules, task.source).packed.descriptors) is None else own[samples]
     return samples, MoleculeBatch(packed, torch.arange(len(chosen)))
 
 

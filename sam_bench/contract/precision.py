@@ -9,7 +9,7 @@ from sam_bench.contract.result import Broken, NotApplicable, point
 from sam_bench.contract.robustness import apart
 from sam_bench.contract.subject import Subject
 
-SCALE = {"init_scale": 2.0**4, "growth_interval": 3}
+SCALE: dict[str, Any] = {"init_scale": 2.0**4, "growth_interval": 3}
 OVERFLOW = 1e39  # a factor that overflows the gradient and not the loss: what fp16 does
 
 

@@ -17,6 +17,8 @@ from sam_bench.optim import SharpnessAware
 class OwnNorm(nn.Module):
     """A normalisation of somebody else's, with a running mean."""
 
+    running_mean: Tensor
+
     def __init__(self) -> None:
         super().__init__()
         self.register_buffer("running_mean", torch.zeros(8))

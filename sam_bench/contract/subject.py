@@ -4,7 +4,7 @@ import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -13,9 +13,9 @@ from torch.optim import Optimizer
 from sam_bench.contract.problem import BASES, EPOCH, TOTAL, Closure, net
 from sam_bench.errors import UsageError
 from sam_bench.optim import SharpnessAware, create_optimizer
+from sam_bench.optim.accumulation import accepts
 from sam_bench.optim.claims import Claims
 from sam_bench.optim.create import option_names
-from sam_bench.optim.oracle import accepts
 
 
 class Plain:
@@ -29,7 +29,8 @@ class Plain:
     def step(self, closure: Callable[[], Tensor]) -> Any:
         """One update; with a scaler as torch's recipe for mixed precision has it."""
         if self.scaler is None:
-            return self.inner.step(lambda: self._cleared(closure).mean())
+            whole = cast(Callable[[], float], lambda: self._cleared(closure).mean())  # torch's types want a float
+            return self.inner.step(whole)
         loss = self._cleared(closure)
         self.scaler.step(self.inner)
         self.scaler.update()
@@ -66,8 +67,8 @@ class Subject:
     def of(cls, target: Any, name: str | None = None, options: Mapping[str, Any] | None = None,
            defaults: Mapping[str, Any] | None = None) -> "Subject":  # fmt: skip
         """The subject; raises UsageError for a target that cannot be made with these options, and why."""
-        named = name or (target if isinstance(target, str) else getattr(target, "__name__", type(target).__name__))
-        subject = cls(target, named, dict(options or {}), dict(defaults or {}))
+        own: str = target if isinstance(target, str) else getattr(target, "__name__", type(target).__name__)
+        subject = cls(target, name or own, dict(options or {}), dict(defaults or {}))
         try:
             subject.make(net())
         except UsageError:
@@ -100,7 +101,7 @@ class Subject:
         return ("itself",) if self.plain else self.over
 
     @cached_property
-    def kind(self) -> type:
+    def kind(self) -> type[Any]:
         """The class of the optimizer."""
         model = net()
         return type(self._built(BASES["sgd"](model.parameters()), model, {}))

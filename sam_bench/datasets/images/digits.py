@@ -20,7 +20,7 @@ SHA256 = "cc60545fa7fa1a8c9f1ff3640a09ecf808f2778025053c29f35219dead5461ca"
 def _read() -> tuple[np.ndarray, np.ndarray]:
     """Images (n, 1, 8, 8) uint8 and labels (n,), from scikit-learn's file: importing it takes seconds."""
     package = importlib.util.find_spec("sklearn")
-    if package is None:
+    if package is None or package.origin is None:
         raise UsageError("dataset=digits lies in scikit-learn, which is not installed: pip install 'sam-bench[bench]'")
     table = np.loadtxt(Path(package.origin).parent / "datasets" / "data" / "digits.csv.gz", delimiter=",")
     pixels = table[:, :-1].reshape(-1, 1, 8, 8)
@@ -45,7 +45,7 @@ def load(*, data_dir: Path, split_seed: int, name: str, modality: str, metric: s
     splits = make_split(split, len(labels), fractions, split_seed)
     digest = checksum(images, labels)
     different = _difference(digest)
-    notes = (f"not verified: {different}",) if different else ()
+    notes: tuple[str, ...] = (f"not verified: {different}",) if different else ()
     if label_noise:
         seen = np.concatenate([splits["train"].numpy(), splits["valid"].numpy()])
         labels = flip_labels(labels, seen, label_noise, 10, split_seed)

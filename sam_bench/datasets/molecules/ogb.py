@@ -8,6 +8,7 @@ import zipfile
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 import numpy as np
 
@@ -26,7 +27,7 @@ METRICS = {"roc_auc": "rocauc", "rmse": "rmse"}
 
 
 def load(*, name: str, modality: str, kind: str, metric: str, split: str, fractions: Sequence[float], features: str,
-         descriptors: bool, verify: bool, sha256: str | None, file: Mapping[str, object], data_dir: Path,
+         descriptors: bool, verify: bool, sha256: str | None, file: Mapping[str, Any], data_dir: Path,
          split_seed: int, max_atoms: int = MAX_ATOMS) -> Task:  # fmt: skip
     """The task of one OGB set from the folder that the ogb package unpacks to, else from the archive, fetched.
 
@@ -65,10 +66,11 @@ def evaluator(name: str):
     Raises UsageError if the ogb package is not installed.
     """
     package = importlib.util.find_spec("ogb")  # finds a package without running it
-    if package is None:
+    if package is None or not package.submodule_search_locations:
         raise UsageError("OGB's evaluator is missing: pip install 'sam-bench[bench]', or pip install ogb.")
     path = Path(package.submodule_search_locations[0]) / "graphproppred" / "evaluate.py"
     spec = importlib.util.spec_from_file_location("ogb_evaluate", path)
+    assert spec is not None and spec.loader is not None  # a .py file has both
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module.Evaluator(name.replace("_", "-"))
