@@ -1,7 +1,7 @@
 """`sam-bench table`."""
 
 import argparse
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from sam_bench.api import Record

@@ -122,7 +122,8 @@ class Task:
         """Probabilities, or values in the target's units (n, num_outputs): the heads' mean after the activation."""
         heads = (output if output.dim() == 3 else output[None]).float()
         if self.kind == "regression":
-            assert self.mean is not None and self.std is not None  # regression has both
+            assert self.mean is not None  # regression has both
+            assert self.std is not None
             return heads.mean(0) * self.std + self.mean
         return (heads.softmax(-1) if self.kind == "multiclass" else heads.sigmoid()).mean(0)
 
@@ -138,7 +139,8 @@ class Task:
         if self.kind == "regression":
             if label_smoothing:
                 raise UsageError(f"{self.name} is regression: label smoothing needs classes, set it to 0.")
-            assert self.mean is not None and self.std is not None  # regression has both
+            assert self.mean is not None  # regression has both
+            assert self.std is not None
             y = (y - self.mean) / self.std
         elif label_smoothing:
             y = y * (1 - label_smoothing) + 0.5 * label_smoothing

@@ -21,7 +21,19 @@ from sam_bench.datasets.images.augment import Augment
 from sam_bench.datasets.task import Task
 from sam_bench.errors import UsageError
 from sam_bench.optim import create_optimizer
-from sam_bench.speed.timing import Arms, clock, conditions, interleave, prepare, ratios, show, spread, wait, where, whole_loop
+from sam_bench.speed.timing import (
+    Arms,
+    clock,
+    conditions,
+    interleave,
+    prepare,
+    ratios,
+    show,
+    spread,
+    wait,
+    where,
+    whole_loop,
+)
 from sam_bench.training import compiled, seeding
 
 AUGMENTATIONS: dict[str, dict] = {

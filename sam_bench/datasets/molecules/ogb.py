@@ -57,6 +57,7 @@ def load(*, name: str, modality: str, kind: str, metric: str, split: str, fracti
 def verify(config: Mapping, data_dir: Path) -> str:
     """Why the unpacked folder of a data set is not proven to be OGB's release, or nothing."""
     folder = File(**config["file"]).folder_in(data_dir)
+    assert folder is not None  # the catalogue asks for a data set that is there
     return _difference(folder, config["sha256"])
 
 
@@ -70,7 +71,8 @@ def evaluator(name: str):
         raise UsageError("OGB's evaluator is missing: pip install 'sam-bench[bench]', or pip install ogb.")
     path = Path(package.submodule_search_locations[0]) / "graphproppred" / "evaluate.py"
     spec = importlib.util.spec_from_file_location("ogb_evaluate", path)
-    assert spec is not None and spec.loader is not None  # a .py file has both
+    assert spec is not None  # a .py file has a spec, and the spec a loader
+    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module.Evaluator(name.replace("_", "-"))
