@@ -33,10 +33,11 @@ test-oldest: .venv/.dev .venv/oldest/.made  ## the tests of the optimizers with 
 chaos: .venv/.dev  ## sweeps under kill -9, full disks and torn files, compared with one left alone
 	@$(BIN)/python scripts/chaos/chaos.py --kills $(KILLS) --seed $(SEED)
 
-lint: .venv/.dev  ## ruff, and hadolint on the Dockerfile
+lint: .venv/.dev  ## ruff, hadolint on the Dockerfile, and mypy
 	@$(BIN)/ruff check
 	@$(BIN)/ruff format --check
 	@$(BIN)/hadolint Dockerfile
+	@$(BIN)/mypy
 
 tables: .venv/.bench  ## the table of NAME as markdown, csv and latex, in results/tables
 	@mkdir -p $(TABLES)

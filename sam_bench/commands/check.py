@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sam_bench.api import Engine
 from sam_bench.commands.words import need_bench
 from sam_bench.config import files
 from sam_bench.errors import UsageError
@@ -149,7 +150,7 @@ def _launcher(name: str, words: Sequence[str], arguments: argparse.Namespace) ->
     folder = Path(tempfile.mkdtemp(prefix="check-", dir=places.results_dir()))  # where all nodes look
     try:
         if name == "local":
-            engine = local.LocalEngine(folder, local.slots([cell], 1, 1))
+            engine: Engine = local.LocalEngine(folder, local.slots([cell], 1, 1))
         else:
             engine = build_engine(launcher_config(name, words[1:]), folder, 1)
         return launcher_contract(name, engine, cell, folder, seconds=arguments.seconds)

@@ -1,9 +1,10 @@
 """`sam-bench table`."""
 
 import argparse
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
+from sam_bench.api import Record
 from sam_bench.commands.words import add_experiment, records_of
 from sam_bench.errors import UsageError
 
@@ -36,7 +37,7 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _to_target(arguments: argparse.Namespace, records: Sequence[Mapping]) -> str:
+def _to_target(arguments: argparse.Namespace, records: Sequence[Record]) -> str:
     """The table of time to target."""
     from sam_bench.results import target
     from sam_bench.results.arms import blocks

@@ -2,8 +2,8 @@
 
 import argparse
 from pathlib import Path
-from typing import Any
 
+from sam_bench.api import Record
 from sam_bench.commands.words import records_of
 
 
@@ -33,7 +33,7 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _files(name: str, records: list[dict[str, Any]], folder: Path) -> list[Path]:
+def _files(name: str, records: list[Record], folder: Path) -> list[Path]:
     """The tables and figures of an experiment."""
     from sam_bench.results.figures.draw import draw
     from sam_bench.results.tables.table import table as render

@@ -10,7 +10,7 @@ from torch import nn
 from sam_bench.contract.problem import BASES
 from sam_bench.contract.subject import Subject
 from sam_bench.optim import SharpnessAware
-from sam_bench.optim.oracle import accepts
+from sam_bench.optim.accumulation import accepts
 from sam_bench.speed.optimizers import BARE, Arm, extra_memory, measure, summary
 from sam_bench.speed.timing import conditions
 from sam_bench.speed.workload import build_workload

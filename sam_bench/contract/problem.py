@@ -2,7 +2,7 @@
 
 import copy
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +17,7 @@ BASES: dict[str, Callable[[Any], Optimizer]] = {
     "adam": lambda params: torch.optim.Adam(params, lr=1e-2),
     "adamw": lambda params: torch.optim.AdamW(params, lr=1e-2, weight_decay=0.1),
 }
+T = TypeVar("T")
 Mischief = Callable[[nn.Module, Tensor], Tensor]
 
 
@@ -82,7 +83,7 @@ def gap(a: nn.Module, b: nn.Module) -> float:
     return (weights(a).double() - weights(b).double()).abs().max().item()
 
 
-def frozen(value: Any) -> Any:
+def frozen(value: T) -> T:
     """A deep copy of a state, to compare with later."""
     return copy.deepcopy(value)
 

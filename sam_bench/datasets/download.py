@@ -206,12 +206,12 @@ def writable(folder: Path) -> Iterator[None]:
         raise
 
 
-def _reason(error: Exception) -> str:
+def _reason(error: BaseException) -> str:
     """The shortest true account of why an address failed."""
     if isinstance(error, UsageError):
         return str(error)
     if isinstance(error, ValueError) and "hash" in str(error):
         return "it sends other bytes than the published ones (md5 differs)"
-    while error.__cause__ or error.__context__:
-        error = error.__cause__ or error.__context__  # the root names the trouble, the layers above wrap it
+    while inner := error.__cause__ or error.__context__:
+        error = inner  # the root names the trouble, the layers above wrap it
     return f"{type(error).__name__}: {str(error)[:120]}"

@@ -30,7 +30,7 @@ def split(
     check_one(Molecules, "split", kind, "dataset")
     check_one(Molecules, "fractions", fractions, "dataset")
     if kind == "random":
-        parts = _random(n, fractions, split_seed)
+        parts: Sequence[np.ndarray | list[int]] = _random(n, fractions, split_seed)
     elif groups is None or len(groups) != n:
         raise UsageError(f"dataset.split={kind} needs molecules; use dataset.split=random.")
     elif kind == "scaffold":
@@ -65,7 +65,9 @@ def _scaffold(groups: Sequence[str], fractions: Sequence[float]) -> list[list[in
     """Whole scaffolds, the largest first (ties: the later first index first): DeepChem, OGB (arXiv 2005.00687)."""
     sets = sorted(_members(groups), key=lambda members: (len(members), members[0]), reverse=True)
     train_end, valid_end = fractions[0] * len(groups), (fractions[0] + fractions[1]) * len(groups)
-    train, valid, test = [], [], []
+    train: list[int] = []
+    valid: list[int] = []
+    test: list[int] = []
     for members in sets:
         if len(train) + len(members) <= train_end:
             train += members
@@ -84,13 +86,16 @@ def _scaffold_balanced(groups: Sequence[str], fractions: Sequence[float], split_
     """
     n = len(groups)
     train_size, valid_size, test_size = (fraction * n for fraction in fractions)
-    large, small = [], []
+    large: list[list[int]] = []
+    small: list[list[int]] = []
     for members in _members(groups):
         (large if len(members) > min(valid_size, test_size) / 2 else small).append(members)
     rng = random.Random(split_seed)
     rng.shuffle(large)
     rng.shuffle(small)
-    train, valid, test = [], [], []
+    train: list[int] = []
+    valid: list[int] = []
+    test: list[int] = []
     for members in large + small:
         if len(train) + len(members) <= train_size:
             train += members

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import numpy as np
 import torch
@@ -18,9 +18,9 @@ Penalty = Callable[[Tensor], Tensor]
 
 
 class Batch(Protocol):
-    """Samples on one device; `y` is (n, num_outputs), or (n,) classes."""
+    """Samples on one device; `y` is (n, num_outputs), or (n,) classes, None until the task sets it."""
 
-    y: Tensor
+    y: Tensor | None
 
     def __len__(self) -> int: ...
     def select(self, index: Tensor) -> "Batch": ...
@@ -78,8 +78,8 @@ class Task:
 
     def to(self, device: torch.device | str) -> "Task":
         """The same task on `device`; the splits stay on the CPU: the size of a batch is then known at once."""
-        scale = {} if self.mean is None else {"mean": self.mean.to(device), "std": self.std.to(device)}
-        return replace(self, source=self.source.to(device), targets=self.targets.to(device), **scale)
+        mean, std = (None if moment is None else moment.to(device) for moment in (self.mean, self.std))
+        return replace(self, source=self.source.to(device), targets=self.targets.to(device), mean=mean, std=std)
 
     def collate(self, index: Tensor, *, train: bool = False, generator: torch.Generator | None = None) -> Any:
         """The batch of samples `index` (n,), on the task's device; augmented with `generator` if `train`."""
@@ -95,16 +95,19 @@ class Task:
         Heads add up. `penalty` is the model's own addition: (heads, n, num_outputs) -> (n, num_outputs). A missing
         label weighs nothing: the mean is that over the labels that exist.
         """
+        assert batch.y is not None  # `collate` has set it
+        labels = batch.y
         heads = output if output.dim() == 3 else output[None]
         heads = heads.to(torch.promote_types(heads.dtype, torch.float32))
         if self.kind == "multiclass":
             n = heads.shape[1]
-            total = sum(F.cross_entropy(h, batch.y, reduction="none", label_smoothing=label_smoothing) for h in heads)
+            each = (F.cross_entropy(h, labels, reduction="none", label_smoothing=label_smoothing) for h in heads)
+            total = cast(Tensor, sum(each))
             if penalty is not None:
                 total = total + penalty(heads).reshape(n, -1).mean(1)
             return total
-        y, present = self._goal(batch.y, label_smoothing)
-        total = sum(self._elementwise(h, y) for h in heads)
+        y, present = self._goal(labels, label_smoothing)
+        total = cast(Tensor, sum(self._elementwise(h, y) for h in heads))
         if penalty is not None:
             total = total + penalty(heads)
         total = total * present
@@ -119,6 +122,8 @@ class Task:
         """Probabilities, or values in the target's units (n, num_outputs): the heads' mean after the activation."""
         heads = (output if output.dim() == 3 else output[None]).float()
         if self.kind == "regression":
+            assert self.mean is not None  # regression has both
+            assert self.std is not None
             return heads.mean(0) * self.std + self.mean
         return (heads.softmax(-1) if self.kind == "multiclass" else heads.sigmoid()).mean(0)
 
@@ -134,6 +139,8 @@ class Task:
         if self.kind == "regression":
             if label_smoothing:
                 raise UsageError(f"{self.name} is regression: label smoothing needs classes, set it to 0.")
+            assert self.mean is not None  # regression has both
+            assert self.std is not None
             y = (y - self.mean) / self.std
         elif label_smoothing:
             y = y * (1 - label_smoothing) + 0.5 * label_smoothing

@@ -58,7 +58,7 @@ def cleared(params: Sequence[Tensor], model: nn.Module, method: str) -> Iterator
             lost.append(p)
 
     # A hook on a parameter runs before its gradient is added to what is there.
-    hooks = [entry[0].register_hook(partial(look, *entry)) for entry in before]  # type: ignore[no-untyped-call]
+    hooks = [entry[0].register_hook(partial(look, *entry)) for entry in before]
     try:
         yield
     finally:

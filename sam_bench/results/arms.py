@@ -47,7 +47,7 @@ class Arm:
     @property
     def tuned(self) -> Mapping | None:
         """Study, trials, hash and keys of the tuning that gave its values; None for an arm that nobody tuned."""
-        return (self.runs or self.failed)[0]["config"].get("tuned")
+        return cast("Mapping | None", (self.runs or self.failed)[0]["config"].get("tuned"))
 
     @property
     def origin(self) -> str:

@@ -3,6 +3,7 @@
 import statistics
 from collections.abc import Mapping, Sequence
 
+from sam_bench.api import Record
 from sam_bench.results.arms import Arm, Block, blocks
 from sam_bench.results.tables.render import Cell, Section
 from sam_bench.results.tables.table import difference_cell, number, score_cell, unit
@@ -23,7 +24,7 @@ def place_of(labels: Mapping) -> tuple:
     return tuple(labels[key] for key in ("dataset", "model", "base"))
 
 
-def calibrated(records: Sequence[Mapping]) -> dict[tuple, float]:
+def calibrated(records: Sequence[Record]) -> dict[tuple, float]:
     """Training seconds for each (dataset, model, base): the median of SAM's runs under equal epochs.
 
     Without SAM, of the runs of the slowest method. The records never change, so neither does the answer.
@@ -38,7 +39,7 @@ def calibrated(records: Sequence[Mapping]) -> dict[tuple, float]:
     return found
 
 
-def sections(records: Sequence[Mapping]) -> list[Section]:
+def sections(records: Sequence[Record]) -> list[Section]:
     """One table per data set, model and base: metric and difference to erm under each budget that has records."""
     parts = {budget: blocks([r for r in records if budget_of(r) == budget]) for budget in BUDGETS}
     keys = dict.fromkeys((block.dataset, block.model, block.base) for found in parts.values() for block in found)

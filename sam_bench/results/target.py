@@ -4,6 +4,7 @@ import math
 import statistics
 from collections.abc import Mapping, Sequence
 
+from sam_bench.api import Record
 from sam_bench.results.arms import BASE_ARM, Arm, Block
 from sam_bench.results.stats import time_to_target
 from sam_bench.results.tables.render import Cell, Section
@@ -28,9 +29,9 @@ def _best_valid(run: Mapping) -> float:
     return math.nan if value is None else value
 
 
-def spent(run: Mapping, target: float) -> dict[str, float]:
+def spent(run: Record, target: float) -> dict[str, float]:
     """The clocks of a run when its valid metric first reaches the target, infinite if never; {} without a curve."""
-    rows = curve(dict(run)) if "path" in run else []  # records that were not loaded from a folder have none
+    rows = curve(run) if "path" in run else []  # records that were not loaded from a folder have none
     name, higher = run["metric"]["name"], run["metric"]["higher_is_better"]
     return {clock: time_to_target(rows, name, target, higher, clock) for clock in CLOCKS} if rows else {}
 

@@ -44,6 +44,7 @@ def provenance(found: Sequence[Block]) -> list[Finding]:
 
 def _judged(block: Block, arm: Arm) -> Iterable[Finding]:
     runs, mark = arm.runs or arm.failed, arm.tuned or {}
+    labels: Mapping[str, object] = arm.labels
     name = f"{block.title}: {arm.name}"
 
     def finding(level: str, message: str) -> Finding:
@@ -54,7 +55,7 @@ def _judged(block: Block, arm: Arm) -> Iterable[Finding]:
     except UsageError as error:
         yield finding("warn", f"its tuning cannot be checked: {error}")
         return
-    if not candidates or any(candidates[0].labels[key] != str(arm.labels[key]) for key in NAMES):
+    if not candidates or any(candidates[0].labels[key] != str(labels[key]) for key in NAMES):
         yield finding("fail", f"the study {mark['study']} has changed since its options were taken ({mark['hash']})")
         return
     tuning = candidates[0]

@@ -199,6 +199,7 @@ def _gradients(found: Finished, settings: Mapping) -> dict:
     try:
         how = precision.of_record(found.record)
         trainer = build_trainer(found.cell, found.device, how, watched.WatchedTrainer)
+        assert isinstance(trainer, watched.WatchedTrainer)
         trainer.every, trainer.rho = settings["every"], settings["rho"]
         _check_data(trainer.task, found)
         trainer.fit(save=_nothing, report=_nothing, stop=lambda: False, log=_nothing)

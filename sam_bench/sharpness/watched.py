@@ -48,7 +48,7 @@ class WatchedTrainer(Trainer):
                 self._direction = Vector(part.float().clone() for part in found.dense())
             return found
 
-        self.optimizer.direction = kept
+        self.optimizer.direction = kept  # type: ignore[method-assign] # the one optimizer of this run
 
     def _step(self, index: Tensor) -> None:
         step, epoch = self.step, self.position
@@ -58,6 +58,7 @@ class WatchedTrainer(Trainer):
         g, g_s = self._look(index)
         super()._step(index)
         direction = self._direction
+        assert direction is not None  # the step has set it
         row = {"step": step, "epoch": epoch, "norm_g": g.norm().item(), "norm_g_s": g_s.norm().item()}
         row |= {"norm_direction": direction.norm().item(), "cos_direction_g_s": cosine(direction, g_s)}
         if self._before is not None and self._before[0] == step - 1:

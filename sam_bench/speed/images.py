@@ -21,7 +21,19 @@ from sam_bench.datasets.images.augment import Augment
 from sam_bench.datasets.task import Task
 from sam_bench.errors import UsageError
 from sam_bench.optim import create_optimizer
-from sam_bench.speed.timing import clock, conditions, interleave, prepare, ratios, show, spread, wait, where, whole_loop
+from sam_bench.speed.timing import (
+    Arms,
+    clock,
+    conditions,
+    interleave,
+    prepare,
+    ratios,
+    show,
+    spread,
+    wait,
+    where,
+    whole_loop,
+)
 from sam_bench.training import compiled, seeding
 
 AUGMENTATIONS: dict[str, dict] = {
@@ -149,7 +161,7 @@ def loop(name: str, model: nn.Module, task: Task, args: argparse.Namespace, devi
         for batch in fixed:
             method.step(partial(_closure, model, task, batch, autocast))
 
-    arms = {"bare step": bare, "augmentation": augment, "step through ERM": mechanism,
+    arms: Arms = {"bare step": bare, "augmentation": augment, "step through ERM": mechanism,
             "whole loop": partial(whole_loop, model, base, task, args, device)}  # fmt: skip
     seconds = interleave(arms, args, device)
     rest = [whole - alone for whole, alone in zip(seconds["whole loop"], seconds["augmentation"], strict=True)]

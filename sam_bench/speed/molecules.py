@@ -27,6 +27,7 @@ from sam_bench.optim import create_optimizer
 from sam_bench.speed.optimizers import fitting
 from sam_bench.speed.reading import reading
 from sam_bench.speed.timing import (
+    Arms,
     conditions,
     interleave,
     kernel_seconds,
@@ -240,7 +241,7 @@ def steps(work: Work, precision: str) -> dict[str, Any]:
     matrix = torch.randn(side, side, device=work.device, dtype=torch.bfloat16 if precision == "bf16" else None)
     names = [BASE, *(name for name in work.args.optimizers if name != BASE)]
     stepped = {name: work.method(name, precision) for name in names} | {PASS: work.alone(work.model(), precision)}
-    arms = {BATCHING: work.batching, LOOP: work.loop(precision), PRODUCT: partial(_products, matrix)}
+    arms: Arms = {BATCHING: work.batching, LOOP: work.loop(precision), PRODUCT: partial(_products, matrix)}
     count = len(work.batches)
     seconds = interleave(arms, work.args, work.device, stepped, count)
     peak = [PRODUCTS * 2 * side**3 / s / 1e9 for s in seconds.pop(PRODUCT)]

@@ -85,7 +85,7 @@ def interleave(arms: Arms, args: argparse.Namespace, device: torch.device, steps
     def step_by_step(steps: Steps) -> dict[str, float]:
         spent = dict.fromkeys(steps, 0.0)
         for i in range(count):
-            for name in reversed(steps) if i % 2 else steps:
+            for name in reversed(list(steps)) if i % 2 else steps:
                 spent[name] += timed(partial(steps[name], i))
         return spent
 

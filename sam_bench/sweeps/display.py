@@ -2,7 +2,6 @@
 
 import time
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -12,6 +11,7 @@ from rich.table import Table
 
 from sam_bench.api import Job, Outcome
 from sam_bench.errors import UsageError
+from sam_bench.store.heartbeat import Heartbeat
 from sam_bench.store.record import read_record
 from sam_bench.sweeps.estimate import duration
 from sam_bench.sweeps.sweep import Sweep, heartbeat
@@ -19,7 +19,7 @@ from sam_bench.sweeps.sweep import Sweep, heartbeat
 PLAIN_SECONDS = 60.0  # between two lines about what runs, where there is no terminal
 
 
-Beats = list[tuple[Job, dict[str, Any]]]  # what runs, each with its last heartbeat
+Beats = list[tuple[Job, Heartbeat]]  # what runs, each with its last heartbeat
 
 
 class Display:
@@ -111,7 +111,7 @@ class Display:
             parts += [f"{3600 * made / seconds:.3g} cells/h", f"ETA {duration(left * seconds / made)}"]
         return ", ".join(parts)
 
-    def _row(self, job: Job, beat: dict[str, Any]) -> tuple[str, str, str, str]:
+    def _row(self, job: Job, beat: Heartbeat) -> tuple[str, str, str, str]:
         value = beat.get("value")
         shown = "" if value is None else f"valid/{beat.get('metric', '')} {value:.4f}"
         steps = f"{beat['step']}/{beat['steps']} steps" if "steps" in beat else "setting up"

@@ -134,7 +134,7 @@ def _record(cell: RunSpec, results: Path) -> Mapping[str, Any]:
     if not directory.failed.exists():
         raise Unfinished(f"{cell.run_id} has no record")
     record = read_record(directory.failed)
-    error = record.get("error", {})
+    error: Mapping[str, Any] = record["error"] if record["status"] == "failed" else {}
     if error.get("type") != DIVERGED:
         raise Unfinished(f"{cell.run_id} failed: {error.get('type')}: {error.get('message')}")
     return record

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from sam_bench import metrics
-from sam_bench.api import Logger, RunSpec
+from sam_bench.api import Logger, Record, RunSpec
 from sam_bench.config.build import build_logger, build_model, build_optimizer, build_schedule, build_task
 from sam_bench.datasets.task import Task
 from sam_bench.errors import UsageError
@@ -168,9 +168,10 @@ def _train(directory: RunDirectory, head: dict[str, Any], trainer: Trainer, stat
     trainer.fit(save=save, report=tell, stop=stop, log=logger.log)
 
 
-def _finish(directory: RunDirectory, head: dict[str, Any], trainer: Trainer) -> dict[str, Any]:
+def _finish(directory: RunDirectory, head: dict[str, Any], trainer: Trainer) -> Record:
     """Read the test split, once, with the weights of the best epoch, and write the record; a trial does not read it."""
-    test, notes = {}, []
+    test: dict[str, float] = {}
+    notes: list[str] = []
     if head["config"].get("test", True):
         with trainer.clock.running("eval"):
             test, notes = trainer.evaluate("test")
@@ -179,7 +180,7 @@ def _finish(directory: RunDirectory, head: dict[str, Any], trainer: Trainer) -> 
     scores = {**trainer.best["metrics"], **test, "train/loss": best["train/loss"]}
     head["provenance"]["finished"] = _now()
 
-    def write() -> dict[str, Any]:
+    def write() -> Record:
         weights = io.BytesIO()
         torch.save(trainer.best["model"], weights)
         atomic_write(directory.working / "best.pt", weights.getvalue())
@@ -197,7 +198,7 @@ def _fail(directory: RunDirectory, head: dict[str, Any], trainer: Trainer | None
 
 
 def execute(cell: RunSpec, results: Path, *, report: Report = lambda info: None,
-            stop: Callable[[], bool] = lambda: False) -> dict[str, Any]:  # fmt: skip
+            stop: Callable[[], bool] = lambda: False) -> Record:  # fmt: skip
     """The record of `cell`: read if it is finished, else made, from its checkpoint where there is one.
 
     `report` gets the progress now and then; `stop` may ask to end early. Raises UsageError (nothing is written), Busy
@@ -221,11 +222,11 @@ def execute(cell: RunSpec, results: Path, *, report: Report = lambda info: None,
     return record
 
 
-def _finished(directory: RunDirectory) -> dict[str, Any] | None:
+def _finished(directory: RunDirectory) -> Record | None:
     return read_record(directory.final) if directory.finished else None
 
 
-def _claim(directory: RunDirectory) -> dict[str, Any] | None:
+def _claim(directory: RunDirectory) -> Record | None:
     """Take the right to make this run; its record if it was finished meanwhile. Raises Busy."""
     if not directory.claim() and not directory.finished:
         raise Busy(f"another process is at work on {directory.run_id}; `sam-bench status` shows how far it is.")
@@ -233,7 +234,7 @@ def _claim(directory: RunDirectory) -> dict[str, Any] | None:
 
 
 def _make(cell: RunSpec, directory: RunDirectory, device: torch.device, how: Arithmetic, report: Report,
-          stop: Callable[[], bool]) -> tuple[dict[str, Any], Logger]:  # fmt: skip
+          stop: Callable[[], bool]) -> tuple[Record, Logger]:  # fmt: skip
     """Build, train and record a claimed run; its record and its logger. Rank 0 alone writes."""
     head, first = _head(cell, device, how), processes.rank() == 0
     trainer: Trainer | None = None

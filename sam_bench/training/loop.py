@@ -108,7 +108,7 @@ class Trainer:
             if backward:
                 loss = losses.mean()
                 scaled = loss if self.scaler is None else self.scaler.scale(loss)
-                scaled.backward()  # type: ignore[no-untyped-call] # torch's
+                scaled.backward()
             return losses.detach()
 
         return closure

@@ -153,7 +153,7 @@ def parallel(
     notes = []
     if any(isinstance(module, BATCH_NORMS) for module in model.modules()):
         if next(model.parameters()).is_cuda:
-            model = nn.SyncBatchNorm.convert_sync_batchnorm(model)  # type: ignore[no-untyped-call] # torch's
+            model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
         else:
             notes.append(f"BatchNorm's statistics are those of a part of the batch ({count()} processes on CPU)")
     if rank() and _has_dropout(model):

@@ -26,7 +26,7 @@ def seed_everything(seed: int, *, deterministic: bool) -> None:
     torch.use_deterministic_algorithms(deterministic)
     # In deterministic mode torch would fill each new tensor with NaN first. Nothing here reads a tensor before it is
     # written, so the weights are the same bits without it (tests/test_train.py), and a step is about 4 % faster.
-    torch.utils.deterministic.fill_uninitialized_memory = False
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined] # torch's types lack it
     torch.backends.cudnn.benchmark = not deterministic
 
 
@@ -38,7 +38,7 @@ def rng_state() -> dict[str, Any]:
         "python": random.getstate(),
         "numpy": [torch.from_numpy(keys.astype(np.int64)), position, numpy["has_gauss"], numpy["gauss"]],
         "torch": torch.get_rng_state(),
-        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else [],  # type: ignore[no-untyped-call] # torch's
+        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else [],
     }
 
 

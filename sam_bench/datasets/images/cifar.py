@@ -133,7 +133,7 @@ def find(name: str, classes: int, data_dir: Path, file: File, binary_md5: str, v
         if any((data_dir / layout.folder / member).is_file() for member in {**layout.train, **layout.test}):
             return _folder(layout, data_dir)
     for layout in whole:
-        if (data_dir / layout.archive).is_file():
+        if layout.archive and (data_dir / layout.archive).is_file():
             md5 = binary_md5 if layout.binary else file.md5
             return _archive(name, layout, data_dir, File(layout.archive, folder="", md5=md5), verify)
     for layout in LAYOUTS[classes]:
@@ -251,7 +251,7 @@ class ArraysOnly(pickle.Unpickler):
     def find_class(self, module: str, name: str):
         """The three names that an array is pickled with; raises UnpicklingError for any other."""
         allowed = {
-            ("multiarray", "_reconstruct"): np._core.multiarray._reconstruct,
+            ("multiarray", "_reconstruct"): np._core.multiarray._reconstruct,  # type: ignore[attr-defined] # numpy's types lack it
             ("numpy", "ndarray"): np.ndarray,
             ("numpy", "dtype"): np.dtype,
         }

@@ -21,7 +21,7 @@ SHA256 = "cc60545fa7fa1a8c9f1ff3640a09ecf808f2778025053c29f35219dead5461ca"
 def _read() -> tuple[np.ndarray, np.ndarray]:
     """Images (n, 1, 8, 8) uint8 and labels (n,), from scikit-learn's file: importing it takes seconds."""
     package = importlib.util.find_spec("sklearn")
-    if package is None:
+    if package is None or package.origin is None:
         raise UsageError("dataset=digits lies in scikit-learn, which is not installed: pip install 'sam-bench[bench]'")
     table = np.loadtxt(Path(package.origin).parent / "datasets" / "data" / "digits.csv.gz", delimiter=",")
     pixels = table[:, :-1].reshape(-1, 1, 8, 8)

@@ -61,6 +61,7 @@ def assemble(table: Table, *, name: str, modality: str, kind: str, metric: str, 
     packed = featurize(table.smiles, cache_dir=cache, descriptors=descriptors, features=features, max_atoms=max_atoms)
     keep = np.asarray(packed.keep)
     if split == "official":
+        assert official is not None  # _check has seen to it
         splits = _renumber(official, keep, len(table.smiles))
     else:
         kept = [table.smiles[i] for i in keep]

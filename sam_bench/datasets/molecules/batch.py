@@ -21,7 +21,7 @@ BLOCK_SIZES = 2 ** torch.arange(5, 30)  # most atoms of a molecule in each block
 class Bags(NamedTuple):
     """Which rows are summed into which: index (entries,), start (rows,); `_t` is the transposed relation. All int32."""
 
-    index: Tensor
+    index: Tensor  # type: ignore[assignment] # hides tuple.index, which nobody calls
     start: Tensor
     index_t: Tensor
     start_t: Tensor
@@ -51,7 +51,8 @@ class MoleculeBatch:
     """
 
     def __init__(self, packed: PackedMolecules, index: Tensor):
-        self.packed, self.y = packed, None
+        self.packed = packed
+        self.y: Tensor | None = None
         self.index = index.cpu()
         self.num_graphs = len(index)
         sizes, first = packed.sizes[:, self.index], packed.first[:, self.index]
@@ -206,6 +207,7 @@ class MoleculeBatch:
         return Block(chosen, largest, row, mask, edges, at, self._distance(chosen, largest, pairs_in_all))
 
     def _distance(self, chosen: Tensor, largest: int, total: int) -> Tensor:
+        assert self.packed.distances is not None  # only models that need features with distances ask for blocks
         pairs, size = self._pairs_per_graph[chosen], self.atoms_per_graph[chosen]
         values = self.packed.distances[ranges(self._first_pair[chosen], pairs, total)].float()
         graph, first, size = (

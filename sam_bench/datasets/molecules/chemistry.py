@@ -199,7 +199,7 @@ def _functions(mol: Chem.Mol) -> dict[str, Callable[[Chem.Mol], float]]:
     functions = dict(Descriptors.descList)
     if mol.GetNumAtoms() > RECURSION_HOLDS:
         polynomial = np.abs(np.poly(np.linalg.eigvalsh(Chem.GetAdjacencyMatrix(mol).astype(np.float64))))
-        information = float(entropy.InfoEntropy(polynomial))
+        information = float(entropy.InfoEntropy(polynomial))  # type: ignore[attr-defined] # RDKit's types lack it
         functions |= {"Ipc": lambda _: float(polynomial.sum()) * information, "AvgIpc": lambda _: information}
     return functions
 
@@ -212,9 +212,11 @@ def read_chunk(
     smiles: Sequence[object], first_row: int, features: str, descriptors: bool, max_atoms: int = MAX_ATOMS
 ) -> Chunk:
     """Codes of the molecules that RDKit can read and that are not too large; the others are missing from `rows`."""
-    RDLogger.DisableLog("rdApp.*")  # every unreadable SMILES is named once, by the caller
+    # RDKit's types lack DisableLog. Every unreadable SMILES is named once, by the caller.
+    RDLogger.DisableLog("rdApp.*")  # type: ignore[attr-defined]
     chosen = FEATURE_SETS[features]
-    rows, sizes, atoms, bonds, values, ends, distances, described, large = [], [], [], [], [], [], [], [], []
+    rows, sizes, atoms, bonds, ends, distances, described, large = [], [], [], [], [], [], [], []
+    values: list[tuple] = []
     for row, text in enumerate(smiles, start=first_row):
         if too_large(text, max_atoms) or ((mol := parse(text)) and mol.GetNumAtoms() > max_atoms):
             large.append(row)

@@ -130,7 +130,7 @@ def _store(path: Path, arrays: dict[str, np.ndarray]) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with temporary.open("wb") as file:
-            np.savez(file, **arrays)
+            np.savez(file, **arrays)  # type: ignore[arg-type] # no array is named allow_pickle
         temporary.replace(path)
     except OSError as error:
         with contextlib.suppress(OSError):

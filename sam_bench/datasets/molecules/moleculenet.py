@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from sam_bench.datasets.download import File, obtain
 from sam_bench.datasets.molecules import table
@@ -13,7 +14,7 @@ from sam_bench.errors import UsageError
 
 
 def load(*, name: str, modality: str, kind: str, metric: str, split: str, fractions: Sequence[float], smiles: str,
-         targets: Sequence[str] | None, features: str, descriptors: bool, verify: bool, file: Mapping[str, object],
+         targets: Sequence[str] | None, features: str, descriptors: bool, verify: bool, file: Mapping[str, Any],
          data_dir: Path, split_seed: int, max_atoms: int = MAX_ATOMS) -> Task:  # fmt: skip
     """The task of one MoleculeNet set: `smiles` and `targets` (None: all others) are columns of the official csv.
 

@@ -9,6 +9,7 @@ import zlib
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 import numpy as np
 
@@ -28,7 +29,7 @@ METRICS = {"roc_auc": "rocauc", "rmse": "rmse"}
 
 
 def load(*, name: str, modality: str, kind: str, metric: str, split: str, fractions: Sequence[float], features: str,
-         descriptors: bool, verify: bool, sha256: str | None, file: Mapping[str, object], data_dir: Path,
+         descriptors: bool, verify: bool, sha256: str | None, file: Mapping[str, Any], data_dir: Path,
          split_seed: int, max_atoms: int = MAX_ATOMS) -> Task:  # fmt: skip
     """The task of one OGB set from the folder that the ogb package unpacks to, else from the archive, fetched.
 
@@ -58,6 +59,7 @@ def load(*, name: str, modality: str, kind: str, metric: str, split: str, fracti
 def verify(config: Mapping, data_dir: Path) -> str:
     """Why the unpacked folder of a data set is not proven to be OGB's release, or nothing."""
     folder = File(**config["file"]).folder_in(data_dir)
+    assert folder is not None  # the catalogue asks for a data set that is there
     return _difference(folder, config["sha256"])
 
 
@@ -67,10 +69,12 @@ def evaluator(name: str):
     Raises UsageError if the ogb package is not installed.
     """
     package = importlib.util.find_spec("ogb")  # finds a package without running it
-    if package is None:
+    if package is None or not package.submodule_search_locations:
         raise UsageError("OGB's evaluator is missing: pip install 'sam-bench[bench]', or pip install ogb.")
     path = Path(package.submodule_search_locations[0]) / "graphproppred" / "evaluate.py"
     spec = importlib.util.spec_from_file_location("ogb_evaluate", path)
+    assert spec is not None  # a .py file has a spec, and the spec a loader
+    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module.Evaluator(name.replace("_", "-"))

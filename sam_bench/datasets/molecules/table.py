@@ -192,7 +192,8 @@ def _check_usable(path: Path, labels: np.ndarray, names: Sequence[str], lines: n
             f"than {LARGEST:.1e}, the most that float32 holds."
         )
     if (empty := np.isnan(labels).all(0)).any():
-        raise UsageError(f"{path} has no label at all in column {names[np.argmax(empty)]!r}: leave that target out.")
+        name = names[int(np.argmax(empty))]
+        raise UsageError(f"{path} has no label at all in column {name!r}: leave that target out.")
 
 
 def _check_binary(path: Path, labels: np.ndarray, names: Sequence[str], lines: np.ndarray) -> None:

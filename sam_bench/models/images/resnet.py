@@ -54,7 +54,7 @@ def projection(inputs: int, outputs: int, stride: int) -> nn.Module:
     return nn.Sequential(conv(inputs, outputs, 1, stride), nn.BatchNorm2d(outputs))
 
 
-BLOCKS = {"basic": Basic, "bottleneck": Bottleneck}
+BLOCKS: dict[str, type[Basic] | type[Bottleneck]] = {"basic": Basic, "bottleneck": Bottleneck}
 
 
 class ResNet(nn.Module):
@@ -63,7 +63,7 @@ class ResNet(nn.Module):
     def __init__(self, num_outputs: int, inputs: dict[str, int], block: str, depths: list[int], width: int = 64):
         super().__init__()
         kind = BLOCKS[block]
-        layers = [conv(inputs["channels"], width), nn.BatchNorm2d(width), nn.ReLU(inplace=True)]
+        layers: list[nn.Module] = [conv(inputs["channels"], width), nn.BatchNorm2d(width), nn.ReLU(inplace=True)]
         channels = width
         for stage, depth in enumerate(depths):
             for place in range(depth):

@@ -108,7 +108,8 @@ class Grover(nn.Module):
         if readout not in ("mean", "self_attention"):
             raise UsageError(f"Unknown readout {readout!r}. {did_you_mean(readout, ['mean', 'self_attention'])}")
         atoms, bonds = inputs["atom_features"], inputs["bond_features"]
-        sizes = dict(hidden=hidden, heads=heads, depth=depth, blocks=blocks, dropout=dropout, activation=activation)
+        sizes: dict[str, Any] = dict(hidden=hidden, heads=heads, depth=depth, blocks=blocks, dropout=dropout,
+                                     activation=activation)  # fmt: skip
         self.atom_branch = Branch(atoms, atoms, **sizes)
         self.bond_branch = Branch(atoms + bonds, atoms, **sizes)
         attend = readout == "self_attention"

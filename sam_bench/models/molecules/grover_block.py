@@ -133,11 +133,12 @@ class Block(nn.Module):
         weight, bias = (torch.stack([getattr(layer, name) for layer in self.project]) for name in ("weight", "bias"))
         plain = self.hop_activation.kind == "relu" and not (self.training and self.dropout > 0)
         if plain and x.device.type == "cpu":
-            projected = project_in_cache(x, list(self.hop), weight, bias, bags, hops)
+            projected: Sequence[Tensor] = project_in_cache(x, list(self.hop), weight, bias, bags, hops)
         else:
             projected = self._at_once(x, weight, bias, bags, hops)
         with torch.autocast(x.device.type, enabled=False):  # thousands of small products gain nothing from bf16
-            attended = attend(*(at_least_single(part) for part in projected), heads, self._drop)
+            query, key, value = (at_least_single(part) for part in projected)
+            attended = attend(query, key, value, heads, self._drop)
             # No function stands between the two output layers, so they are one.
             both = (self.out.view(hidden, heads, hidden) @ self.mix).flatten(1)
         return self._drop(self.norm(functional.linear(attended, both)))

@@ -29,14 +29,14 @@ def load_pretrained(model: nn.Module, path: str | Path, options: dict[str, Any])
     wanted = {name: tensor for name, tensor in model.state_dict().items() if name.split(".")[0] in _BRANCHES}
     found = {}
     for name, tensor in wanted.items():
-        parts = [theirs.get(source) for source in sources(name, tensor, options["heads"])]
-        if any(part is None for part in parts):
-            missing = [s for s in sources(name, tensor, options["heads"]) if s not in theirs]
+        named = sources(name, tensor, options["heads"])
+        if missing := [source for source in named if source not in theirs]:
             raise UsageError(f"{path} has no tensor {missing[0]}: it is no GROVER checkpoint of this architecture.")
+        parts = [theirs[source] for source in named]
         value = parts[0] if len(parts) == 1 else torch.cat([part.reshape(1) for part in parts])
         if value.shape != tensor.shape:
             raise UsageError(
-                f"{path}: {sources(name, tensor, options['heads'])[0]} is {tuple(value.shape)}, the model's {name} "
+                f"{path}: {named[0]} is {tuple(value.shape)}, the model's {name} "
                 f"is {tuple(tensor.shape)}. The file needs features=grover and its own hidden size and heads."
             )
         found[name] = value

@@ -28,6 +28,7 @@ class Encoder(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         """(rows, columns) -> (rows, width)."""
         if self.embed is None:
+            assert self.linear is not None  # one of the two is there
             return self.linear(features)
         return sum(embed(column) for embed, column in zip(self.embed, features.unbind(1), strict=True))
 
@@ -72,4 +73,6 @@ class GraphModel(nn.Module):
         if self.bonds is not None:
             given["edge_attr"] = self.bonds(batch.edge_attr)
         y = self.net(self.atoms(batch.x), **{name: value for name, value in given.items() if name in self.called_with})
-        return y if self.pool is None else self.out(self.pool(y, batch.batch, size=batch.num_graphs))
+        if self.pool is None or self.out is None:  # it has both or none
+            return y
+        return self.out(self.pool(y, batch.batch, size=batch.num_graphs))
