@@ -1,6 +1,6 @@
 """The contract on pytorch_optimizer's SAM, by an adapter of ten lines: which of the ten points it holds.
 Command: python examples/check_foreign.py
-Expected output: TheirSAM fails sam_bench contract 1.0: 5, 6, 8
+Expected output: TheirSAM fails sam_bench contract 1.0: 5, 6, 8, 10
 """
 
 import pytorch_optimizer

@@ -135,7 +135,6 @@ def test_the_traceback_is_there_for_who_asks(capsys, results_dir):
 @pytest.mark.parametrize(("words", "wanted"), [
     (["optimizer.rho=0.1,0.2"], "these are 2 runs: `sam-bench run -m`"),
     (["--dataset", "bbbp"], "unknown option --dataset: .*key=value, for instance dataset=bbbp"),
-    (["dataset=digits", "-m", "optimizer=erm,sam"], "optimizer=erm,sam comes after an option"),
     (["optimizer.rho=interval(0,1)"], r"optimizer.rho=interval\(0,1\): .* Write the values: optimizer.rho=a,b,c"),
     (["dataset=digits", "model=fastnet_tiny", "threads=0"], "threads=0 .* integer >= 1"),
 ])  # fmt: skip

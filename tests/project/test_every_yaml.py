@@ -104,7 +104,7 @@ def real_data(data_dir, monkeypatch, tmp_path):
 
 def unverified(name: str, data_dir) -> list[str]:
     """The words that use a data set as it is; skips the test where it is not there."""
-    (row,) = catalogue.listing([files.config_dir()], data_dir, [name])
+    (row,) = catalogue.listing(files.read_group("dataset", [name]), data_dir)
     if row.state == "absent":
         pytest.skip(f"{name} is not in the data folder")
     return ["dataset.verify=false"] if "verify" in yaml_of("dataset", name) else []

@@ -174,6 +174,6 @@ def test_nothing_private_is_in_the_record_or_on_the_page(tmp_path, monkeypatch):
 
 
 def test_the_words_of_a_command_line_keep_all_but_the_folder():
-    words = ["seed=1", "dataset.path=/home/me/a.csv", '+dataset.path="/home/me/b c.csv"', "dataset.path=d.csv"]
+    words = ["seed=1", "dataset.path=/srv/me/a.csv", '+dataset.path="/srv/me/b c.csv"', "dataset.path=d.csv"]
     expected = ["seed=1", "dataset.path=a.csv", '+dataset.path="b c.csv"', "dataset.path=d.csv"]
     assert overrides_without_folders(words) == expected
