@@ -136,7 +136,7 @@ class Configuration(TypedDict, total=False):
     device: Annotated[str, Key("auto, cpu or cuda[:n]", LINE)]
     threads: Annotated[int, Key("threads of the CPU that were asked for", least=1)]
     precision: Annotated[str, Key("auto, fp32, bf16 or fp16", LINE)]
-    compile: Annotated[bool, Key("whether torch.compile was asked for")]
+    compile: Annotated[Literal[True, False, "auto"], Key("whether torch.compile was asked for")]
     deterministic: Annotated[bool, Key("whether torch had to use deterministic algorithms")]
     test: Annotated[bool, Key("whether the test split was read; false for a tuning trial")]
     tuned: Annotated[dict[str, Any], Key("the tuning study whose winner it uses: study, trials, hash, keys")]
@@ -218,7 +218,9 @@ class Spent(TypedDict, total=False):
     epochs: Annotated[int, Key("epochs trained", least=0, most=MANY)]
     steps: Annotated[int, Key("training steps", least=0, most=MANY)]
     samples: Annotated[int, Key("training samples seen", least=0, most=MANY)]
-    grad_evals: Annotated[int, Key("forward-backward passes", least=0, most=MANY)]
+    grad_evals: Annotated[
+        float, Key("forward-backward passes; one over a part of a batch counts as that part", least=0, most=MANY)
+    ]
     grad_evals_per_step: Annotated[float | None, Key("their mean per step", least=0, most=MANY)]
     sam_fraction: Annotated[float | None, Key("share of steps that took the second gradient", least=0, most=1)]
     skipped_steps: Annotated[int, Key("steps left out because of an overflow", least=0, most=MANY)]

@@ -15,7 +15,7 @@ from sam_bench.errors import UsageError
 from sam_bench.optim import SharpnessAware, create_optimizer
 from sam_bench.optim.claims import Claims
 from sam_bench.optim.create import option_names
-from sam_bench.optim.oracle import accepts
+from sam_bench.optim.accumulation import accepts
 
 
 class Plain:

@@ -4,7 +4,7 @@ import gzip
 import io
 from collections.abc import Callable
 from pathlib import Path
-from typing import BinaryIO
+from typing import IO
 
 from sam_bench.errors import UsageError
 
@@ -16,7 +16,7 @@ MOST_TIMES = 100  # its compressed size; tables of labels reach 30 times, gzip 1
 class Bounded(io.RawIOBase):
     """The bytes of `source`, of which `refuse` tells the UsageError when there are more than `limit`."""
 
-    def __init__(self, source: BinaryIO, limit: int, refuse: Callable[[], UsageError]):
+    def __init__(self, source: IO[bytes] | gzip.GzipFile, limit: int, refuse: Callable[[], UsageError]):
         self.source, self.left, self.refuse = source, limit, refuse
 
     def readable(self) -> bool:

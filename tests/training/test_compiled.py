@@ -25,7 +25,8 @@ CPU = torch.device("cpu")
 # 1437 digits: seven batches of 200 and one of 37
 SMALL = ("dataset=digits", "model=fastnet_tiny", "model.widths=[4,8]", "base=sgd", "train.epochs=2",
          "train.batch_size=200", "train.eval_batch_size=64", "device=cpu")  # fmt: skip
-TIMES = ("train_seconds", "eval_seconds", "setup_seconds", "throughput", "peak_memory_bytes", "provenance", "files")
+TIMES = ("train_seconds", "eval_seconds", "setup_seconds", "throughput", "peak_memory_bytes", "provenance", "files",
+         "sha256")  # fmt: skip
 
 
 def cell(*overrides):

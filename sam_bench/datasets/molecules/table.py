@@ -109,7 +109,7 @@ def _is_number(text: str) -> bool:
     return True
 
 
-def _reader(stream: TextIO) -> "csv._reader":
+def _reader(stream: TextIO) -> Iterator[list[str]]:
     """The rows of a csv: by commas, or by what its first line has instead."""
     first = stream.readline()
     others = {mark: first.count(mark) for mark in ";\t|"}
