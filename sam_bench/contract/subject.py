@@ -13,9 +13,9 @@ from torch.optim import Optimizer
 from sam_bench.contract.problem import BASES, EPOCH, TOTAL, Closure, net
 from sam_bench.errors import UsageError
 from sam_bench.optim import SharpnessAware, create_optimizer
+from sam_bench.optim.accumulation import accepts
 from sam_bench.optim.claims import Claims
 from sam_bench.optim.create import option_names
-from sam_bench.optim.accumulation import accepts
 
 
 class Plain:
