@@ -47,8 +47,9 @@ def folder(tmp_path):
 
 def start(folder, *words, stdin="", **environment):
     home = folder.parent
+    inherited = {name: value for name, value in os.environ.items() if name != "PYTHONSAFEPATH"}  # set by our own main
     environment = {
-        **os.environ, "SAM_BENCH_CONFIGS": str(home / "configs"), "SAM_BENCH_RESULTS": str(home / "results"),
+        **inherited, "SAM_BENCH_CONFIGS": str(home / "configs"), "SAM_BENCH_RESULTS": str(home / "results"),
         "WANDB_MODE": "offline", "WANDB_DIR": str(home), **environment,
     }  # fmt: skip
     return subprocess.run(
