@@ -1,7 +1,9 @@
 """How a run computes: in which precision, and whether its training passes are compiled. `auto` asks the device."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pkgutil import resolve_name
 from typing import Any
 
 import torch
@@ -29,11 +31,24 @@ def multiplies_bf16(device: torch.device) -> bool:
     return any(torch.cpu.get_capabilities().get(name) for name in CPU_BF16)
 
 
+def gains_from_bf16(config: Mapping[str, Any], device: torch.device) -> bool:
+    """Whether bf16 makes a step faster on `device`, not only whether the device multiplies it.
+
+    On a CPU a model of molecules says from which hidden size on it does (`bf16_from_hidden`): the batches all have
+    another shape, for each of which the library compiles its bf16 kernels, and small products gain less than the
+    conversions cost (docs/molecules.md).
+    """
+    if device.type != "cpu" or config["dataset"]["modality"] != "molecule":
+        return True
+    needed = getattr(resolve_name(config["model"]["_target_"]), "bf16_from_hidden", math.inf)
+    return bool(config["model"].get("hidden", 0) >= needed)
+
+
 def choose(config: Mapping[str, Any], device: torch.device) -> Arithmetic:
     """What this configuration means on `device`; raises UsageError where it asks for what cannot be had here."""
     precision, compiled = config["precision"], config.get("compile", False)
     if precision == "auto":
-        precision = "bf16" if multiplies_bf16(device) else "fp32"
+        precision = "bf16" if multiplies_bf16(device) and gains_from_bf16(config, device) else "fp32"
     if compiled == "auto":
         on_gpu = device.type == "cuda" and config["dataset"]["modality"] == "image"
         compiled = on_gpu and not obstacle_to_compiling(device)

@@ -18,7 +18,7 @@ ALONE = [point for point in POINTS if point is not ranks.ranks]
 
 
 def subject(kind: type) -> Subject:
-    return dataclasses.replace(Subject.of(kind), over=("momentum", "adam"))
+    return dataclasses.replace(Subject.of(kind), over=("momentum",))
 
 
 @pytest.fixture(scope="module")

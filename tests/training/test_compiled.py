@@ -59,6 +59,17 @@ def test_auto_is_bf16_where_the_cpu_multiplies_it(capabilities, precision, monke
 
 
 @pytest.mark.parametrize(
+    ("words", "precision"),
+    [(["model=grover"], "bf16"), (["model=grover_small"], "fp32"), (["model=grover_small", "model.hidden=100"], "bf16"),
+     (["model=grover", "model.hidden=96"], "fp32"), (["model=gine"], "fp32")],
+)  # fmt: skip
+def test_auto_on_a_cpu_is_bf16_for_molecules_only_where_it_is_faster(words, precision, monkeypatch):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: MappingProxyType({"amx_bf16": True}))
+    (molecules,) = compose_specs(["dataset=bbbp", "precision=auto", *words])
+    assert choose(molecules.config, CPU).precision == precision
+
+
+@pytest.mark.parametrize(
     ("capability", "triton", "chosen"),
     [((9, 0), True, Arithmetic("bf16", True)), ((8, 0), False, Arithmetic("bf16", False)),
      ((7, 5), True, Arithmetic("fp32", True)), ((6, 1), True, Arithmetic("fp32", False))],
@@ -71,6 +82,8 @@ def test_auto_on_a_gpu(capability, triton, chosen, monkeypatch):
     assert choose(cell("precision=auto", "compile=auto").config, gpu) == chosen
     (molecules,) = compose_specs(["dataset=bbbp", "model=grover_small", "compile=auto"])
     assert not choose(molecules.config, gpu).compiled
+    (molecules,) = compose_specs(["dataset=bbbp", "model=grover_small", "precision=auto"])
+    assert choose(molecules.config, gpu).precision == chosen.precision
     if not chosen.compiled:
         with pytest.raises(UsageError, match="compile=false"):
             choose(cell("compile=true").config, gpu)

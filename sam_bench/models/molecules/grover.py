@@ -84,6 +84,8 @@ class Grover(nn.Module):
     divide, and for weights that are missing or of another architecture.
     """
 
+    bf16_from_hidden = 100  # on a CPU: 0.83 times as fast as fp32 with 32, the same with 64, 1.2 with 100
+
     def __init__(
         self,
         num_outputs: int,

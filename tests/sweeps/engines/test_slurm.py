@@ -183,3 +183,14 @@ def test_what_slurm_refuses(slurm, tmp_path):
     assert "invalid partition" in output
     assert "Traceback" not in output
     assert not list((tmp_path / "results").glob("runs/*"))
+
+
+def test_check_sends_a_job_through(slurm, tmp_path):
+    words = ["launcher.cpus=1", "launcher.memory_gb=2", "launcher.minutes=5", "--seconds", "200"]
+    status, output = ended(sam_bench(tmp_path / "results", "check", "launcher=slurm", *words))
+    assert status == 0, output
+    assert "slurm passes sam_bench contract" in output
+    assert not list((tmp_path / "results").iterdir()), "what the check wrote is removed"
+    status, output = ended(sam_bench(tmp_path / "results", "check", "launcher=slurm", "launcher.partition=gppu"))
+    assert status == 1, output
+    assert "invalid partition" in output
