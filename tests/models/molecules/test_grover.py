@@ -122,6 +122,7 @@ def permuted(packed, seed=0):
     g = np.random.default_rng(seed)
     arrays = {
         "rows": packed.keep.numpy(),
+        "too_large": np.zeros(0, dtype=np.int64),
         "atoms": packed.atoms.numpy(),
         "bonds": packed.edges.numpy() // 2,
         "atom_table": packed.atom_table.numpy(),
