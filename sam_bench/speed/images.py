@@ -158,6 +158,7 @@ def loop(name: str, model: nn.Module, task: Task, args: argparse.Namespace, devi
             task.collate(index, train=True, generator=generator)
 
     def mechanism() -> None:
+        base.zero_grad(set_to_none=True)  # those of the bare step
         for batch in fixed:
             method.step(partial(_closure, model, task, batch, autocast))
 

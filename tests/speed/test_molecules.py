@@ -6,10 +6,13 @@ import json
 import pytest
 import torch
 
+from sam_bench.config.build import build_task
+from sam_bench.config.compose import compose_specs
 from sam_bench.datasets.molecules import assemble
 from sam_bench.datasets.molecules.featurize import featurize
 from sam_bench.errors import UsageError
 from sam_bench.speed import molecules, reading
+from sam_bench.store.places import data_dir
 
 SMALL = ["--dataset", "chembl2321810", "--model", "grover_small", "--set", "model.hidden=8", "--batch-size", "4",
          "--steps", "2", "--repeats", "1", "--device", "cpu"]  # fmt: skip
@@ -49,7 +52,7 @@ def test_it_prints_and_writes_every_part(capsys, tmp_path, monkeypatch):
 
 
 def test_reading_is_watched_in_a_process_of_its_own(tmp_path):
-    config = molecules.run.compose_specs(["model=grover_small", "dataset=chembl2321810"])[0].config
+    config = compose_specs(["model=grover_small", "dataset=chembl2321810"])[0].config
     found = reading._alone(config, tmp_path)
     assert 0 < found["features_seconds"] < found["setup_seconds"]
     assert found["molecules"] == 1017
@@ -64,8 +67,8 @@ def test_json_alone_is_all_of_the_output(capsys):
 
 
 def test_operations_are_those_of_the_products_and_the_same_in_every_turn():
-    config = molecules.run.compose_specs(["model=grover_small", "dataset=chembl2321810"])[0].config
-    task = molecules.run.build_task(config, molecules.paths.data_dir())
+    config = compose_specs(["model=grover_small", "dataset=chembl2321810"])[0].config
+    task = build_task(config, data_dir())
     few, again, more = (molecules.Work(parse("--steps", n), config, task, torch.device("cpu")) for n in "336")
     assert again.ready
     assert few.flops == again.flops < more.flops, "the passes that make the batches ready are not those of a step"
