@@ -164,7 +164,9 @@ def test_molecule_models_can_be_differentiated_twice(model):
     (cell,) = compose.compose_specs(["dataset=chembl2321810", f"model={model}", "device=cpu"])
     task, network = build(cell, CPU)
     index = task.splits["train"][:3]
-    surface = Surface(network, [task.collate(index)], lambda net, batch: task.loss(net(batch), batch, 0.1))
+    surface = Surface(
+        network, [task.collate(index)], lambda net, batch: task.loss(net(batch), batch, getattr(net, "penalty", None))
+    )
     v = torch.randn(len(surface), generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     near = 1e-8 * v
     numeric = (surface.gradient(near) - surface.gradient(-near)) / 2e-8
@@ -178,7 +180,7 @@ def test_the_hessian_of_a_small_grover_is_that_of_torch():
     )
     task, network = build(cell, CPU)
     batch = task.collate(task.splits["train"][:4])
-    surface = Surface(network, [batch], lambda net, b: task.loss(net(b), b, 0.1))
+    surface = Surface(network, [batch], lambda net, b: task.loss(net(b), b, net.penalty))
     dense = torch.stack([surface.product(v) for v in torch.eye(len(surface), dtype=torch.float64)[-40:]])
     assert torch.allclose(dense[:, -40:], dense[:, -40:].T, rtol=1e-8, atol=1e-12)  # a Hessian is symmetric
     names = [name for name, _ in surface.model.named_parameters()]
@@ -187,7 +189,7 @@ def test_the_hessian_of_a_small_grover_is_that_of_torch():
 
     def loss(*weights):
         out = torch.func.functional_call(surface.model, dict(zip(last, weights, strict=True)), (surface.batches[0],))
-        return task.loss(out, surface.batches[0], 0.1).mean()
+        return task.loss(out, surface.batches[0], surface.model.penalty).mean()
 
     blocks = torch.autograd.functional.hessian(loss, tuple(p.detach() for p in last.values()))
     sizes = [p.numel() for p in last.values()]
