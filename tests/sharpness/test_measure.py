@@ -6,7 +6,7 @@ import shutil
 
 import pytest
 import torch
-from support.fabricated import make_record, write
+from support.fabricated import make_added, make_record, write
 
 from sam_bench.api import RunSpec
 from sam_bench.cli import main
@@ -235,8 +235,7 @@ def test_other_data_than_the_runs_are_refused(digits):
 def content_of(record, value=1.0, **changes):
     data = {key: record["data"][key] for key in ("sha256", "split_sha256")}
     return {
-        "kind": "sharpness",
-        "run_id": record["run_id"],
+        **make_added(record, "sharpness"),
         "settings": {"rho": 0.05},
         "data": data,
         "value": value,

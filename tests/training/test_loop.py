@@ -183,3 +183,14 @@ def test_a_run_on_the_gpu_twice_gives_the_same_bits(precision, tmp_path):
     overrides = ("optimizer=sam", "device=cuda", f"precision={precision}", "train.epochs=2")
     a, b = (run(tmp_path / folder, *overrides)[0]["metrics"] for folder in "ab")
     assert a == b
+
+
+def test_a_models_penalty_is_part_of_the_training_loss(tmp_path):
+    """GROVER's heads disagree at first: without its penalty the first loss is smaller."""
+    words = ("dataset=nci_tpsa", "model=grover_small", "optimizer=erm", "train.max_steps=1", "train.batch_size=64")
+    losses = []
+    for weight in (0.0, 0.1, 0.2):
+        curve = run(tmp_path / str(weight), *words, f"model.disagreement={weight}")[1]
+        losses.append(float(curve["train/loss"].iloc[0]))
+    assert losses[2] - losses[1] == pytest.approx(losses[1] - losses[0], rel=1e-3)
+    assert losses[1] > losses[0]

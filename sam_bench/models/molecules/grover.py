@@ -148,6 +148,11 @@ class Grover(nn.Module):
             molecule = bag_sum(x, batch.graph_bags) / batch.atoms_per_graph[:, None]
         return molecule if batch.descriptors is None else torch.cat([molecule, batch.descriptors], dim=1)
 
+    def penalty(self, output: Tensor) -> Tensor:
+        """What the heads' disagreement adds to the loss: (heads, n, num_outputs) -> (n, num_outputs)."""
+        pairs = ((a - b).square() for a, b in combinations(output, 2))
+        return self.disagreement * sum(pairs, torch.zeros_like(output[0]))
+
 
 def prediction_head(
     inputs: int, hidden: int, layers: int, outputs: int, dropout: float, activation: str
@@ -159,8 +164,3 @@ def prediction_head(
         parts += [Activation(activation)] if i else []
         parts += [nn.Dropout(dropout), linear(widths[i], widths[i + 1])]
     return nn.Sequential(*parts)
-
-    def penalty(self, output: Tensor) -> Tensor:
-        """What the heads' disagreement adds to the loss: (heads, n, num_outputs) -> (n, num_outputs)."""
-        pairs = ((a - b).square() for a, b in combinations(output, 2))
-        return self.disagreement * sum(pairs, torch.zeros_like(output[0]))
