@@ -6,7 +6,7 @@ import shutil
 
 import pytest
 import torch
-from support.fabricated import make_added, make_record, write
+from support.fabricated import SETTINGS, make_added, make_record, write
 
 from sam_bench.api import RunSpec
 from sam_bench.cli import main
@@ -236,7 +236,7 @@ def content_of(record, value=1.0, **changes):
     data = {key: record["data"][key] for key in ("sha256", "split_sha256")}
     return {
         **make_added(record, "sharpness"),
-        "settings": {"rho": 0.05},
+        "settings": SETTINGS["sharpness"] | {"rho": 0.05},
         "data": data,
         "value": value,
     } | changes
@@ -262,10 +262,15 @@ def test_measurements_of_one_kind_of_settings_are_read_together(results_dir):
     for record in records:
         write(results_dir, record)
     for record in records[:2]:
-        put(results_dir, content_of(record, settings={"rho": 0.1}))
+        put(results_dir, content_of(record, settings=SETTINGS["sharpness"] | {"rho": 0.1}))
     put(results_dir, content_of(records[2]))
     put(results_dir, content_of(records[0]))
-    put(results_dir, content_of(records[0], settings={"rho": 0.2}, data={"sha256": "x", "split_sha256": "y"}))
+    put(
+        results_dir,
+        content_of(
+            records[0], settings=SETTINGS["sharpness"] | {"rho": 0.2}, data={"sha256": "x", "split_sha256": "y"}
+        ),
+    )
     loaded = index.load(results_dir, [record["run_id"] for record in records])
     assert {name: c["settings"]["rho"] for name, c in added.load(loaded, "sharpness").items()} in (
         {records[0]["run_id"]: 0.1, records[1]["run_id"]: 0.1},

@@ -93,6 +93,7 @@ class Layer(nn.Module):
 
     def _damp(self, distance: Tensor) -> Tensor:
         """(k, longest, longest) in bonds, inf where there is no path -> weight of each pair."""
+        distance = distance.to(self.damping.dtype)  # one number does not widen a tensor by itself
         apart = distance.isinf()
         damped = (self.damping * distance.masked_fill(apart, 0.0)).masked_fill(apart, torch.inf).neg()
         return damped.softmax(-1) if self.kernel == "softmax" else damped.exp()
