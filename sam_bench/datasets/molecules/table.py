@@ -13,12 +13,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
 
 import numpy as np
 
 from sam_bench.datasets.bounded import open_text
 from sam_bench.errors import UsageError, did_you_mean
+
+if TYPE_CHECKING:
+    import _csv
 
 _NOT_UTF8 = (
     "is not UTF-8 text. Save it as UTF-8, for instance with `iconv -f {} -t utf-8`; a compressed file must end in .gz."
@@ -109,7 +112,7 @@ def _is_number(text: str) -> bool:
     return True
 
 
-def _reader(stream: TextIO) -> Iterator[list[str]]:
+def _reader(stream: TextIO) -> "_csv.Reader":
     """The rows of a csv: by commas, or by what its first line has instead."""
     first = stream.readline()
     others = {mark: first.count(mark) for mark in ";\t|"}
