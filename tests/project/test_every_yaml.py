@@ -102,22 +102,28 @@ def real_data(data_dir, monkeypatch, tmp_path):
     return tmp_path / "data"
 
 
-def unverified(name: str, data_dir) -> list[str]:
-    """The words that use a data set as it is; skips the test where it is not there."""
+def at_hand(name: str, data_dir) -> bool:
     (row,) = catalogue.listing(files.read_group("dataset", [name]), data_dir)
-    if row.state == "absent":
-        pytest.skip(f"{name} is not in the data folder")
+    return row.state != "absent"
+
+
+def unverified(name: str) -> list[str]:
+    """The words that use a data set as it is."""
     return ["dataset.verify=false"] if "verify" in yaml_of("dataset", name) else []
 
 
 @pytest.mark.parametrize("name", stems("dataset"))
 def test_data_set(name, real_data, tmp_path):
-    words = unverified(name, real_data)
+    words = unverified(name)
     if name == "csv":
         (tmp_path / "my.csv").write_text("SMILES,y\n" + "".join(f"{'C' * n}O,{n}\n" for n in range(1, 41)))
         words = [f"dataset.path={tmp_path / 'my.csv'}", "dataset.split=random"]
     model = "fastnet_tiny" if yaml_of("dataset", name)["modality"] == "image" else "grover_small"
-    one_step(f"dataset={name}", f"model={model}", "optimizer=erm", *words)
+    words = [f"dataset={name}", f"model={model}", "optimizer=erm", *words]
+    if at_hand(name, real_data):
+        one_step(*words)
+    else:  # nothing to read: its keys and values are checked all the same
+        compose.compose_specs(words)
 
 
 @pytest.mark.parametrize("name", stems("experiment"))
@@ -126,4 +132,4 @@ def test_experiment(name, real_data):
     config = yaml_of("experiment", name)
     first = [f"{key}={str(values).split(',')[0]}" for key, values in config["hydra"]["sweeper"]["params"].items()]
     (cell,) = compose.compose_specs([f"experiment={name}", *first])
-    one_step(f"experiment={name}", *first, *unverified(cell.labels["dataset"], real_data))
+    one_step(f"experiment={name}", *first, *unverified(cell.labels["dataset"]))

@@ -118,7 +118,7 @@ def test_any_key_may_hold_anything(folder, draw):
     [
         (("metrics", "test/roc_auc"), "high", "metrics.test/roc_auc is 'high', not a number"),
         (("train_seconds",), None, "train_seconds is None, not a number"),
-        (("grad_evals",), True, "grad_evals is True, not a whole number"),
+        (("grad_evals",), True, "grad_evals is True, not a number"),
         (("labels",), [], "labels is a list, not an object"),
         (("labels", "seed"), DELETE, "labels: the key seed is missing"),
         (("run_id",), "../../x", "run_id is '../../x', which does not match"),
