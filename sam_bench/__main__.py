@@ -7,6 +7,9 @@ import sys
 def start() -> int:
     """The command line, without a traceback for a Ctrl-C that comes while Python imports."""
     _leave_current_folder()
+    # The Pythons that we start - a fork server, workers that featurise - have the current folder on their path only
+    # where this process puts it there.
+    os.environ["PYTHONSAFEPATH"] = "1"
     try:
         from sam_bench.cli import main
 

@@ -117,9 +117,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     argv = list(sys.argv[1:] if argv is None else argv)
     _print_anything()
     arguments = _parse(argv)
-    # The Pythons that we start - a fork server, workers that featurise - have the current folder on their path only
-    # where this process puts it there.
-    os.environ["PYTHONSAFEPATH"] = "1"
     try:
         return int(arguments.run(arguments))
     except UsageError as error:

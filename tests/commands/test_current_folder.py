@@ -23,9 +23,10 @@ READING = (
 )  # fmt: skip
 ALL = """
 import sys
-from sam_bench.cli import main
+from sam_bench.__main__ import start
 for line in sys.stdin.read().splitlines():
-    print(line.split()[0], main(line.split()), flush=True)
+    sys.argv[1:] = line.split()
+    print(line.split()[0], start(), flush=True)
 """
 
 
@@ -47,9 +48,8 @@ def folder(tmp_path):
 
 def start(folder, *words, stdin="", **environment):
     home = folder.parent
-    inherited = {name: value for name, value in os.environ.items() if name != "PYTHONSAFEPATH"}  # set by our own main
     environment = {
-        **inherited, "SAM_BENCH_CONFIGS": str(home / "configs"), "SAM_BENCH_RESULTS": str(home / "results"),
+        **os.environ, "SAM_BENCH_CONFIGS": str(home / "configs"), "SAM_BENCH_RESULTS": str(home / "results"),
         "WANDB_MODE": "offline", "WANDB_DIR": str(home), **environment,
     }  # fmt: skip
     return subprocess.run(
