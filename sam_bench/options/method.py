@@ -18,6 +18,7 @@ class Base:
     """Any base optimizer; torch's own class knows its other options."""
 
     lr: Annotated[float, above(0), "learning rate; the schedule multiplies it"]
+    fused: Annotated[bool, "one kernel updates all weights: faster, rounds differently"] = False
 
 
 @dataclass(frozen=True, kw_only=True)

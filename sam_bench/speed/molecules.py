@@ -213,7 +213,7 @@ class Work:
         model, epoch = self.model(), len(self.batches)
         total = epoch * (self.args.repeats + 1)
         options = {"total_steps": total, "steps_per_epoch": epoch} | fitting(epoch).get(name, {})
-        method = create_optimizer(name, self.args.base, model, **options)
+        method = create_optimizer(name, build.build_base(self.config, model), model, **options)
 
         def step(number: int) -> None:
             index = self.batches[number]
@@ -232,7 +232,7 @@ class Work:
         task = replace(self.task, splits=few | {"train": torch.cat(list(self.batches))}, split_sha256="")
         args = argparse.Namespace(**{**vars(self.args), "precision": precision})
         model = self.model()
-        return partial(whole_loop, model, self.args.base, task, args, self.device)
+        return partial(whole_loop, model, build.build_base(self.config, model), task, args, self.device)
 
 
 def steps(work: Work, precision: str) -> dict[str, Any]:

@@ -113,7 +113,7 @@ def kernel_seconds(call: Callable[[], object], device: torch.device) -> float:
     return sum(event.self_device_time_total for event in seen.key_averages()) / 1e6
 
 
-def whole_loop(model: nn.Module, base: torch.optim.Optimizer | str, task: Task, args: argparse.Namespace,
+def whole_loop(model: nn.Module, base: torch.optim.Optimizer, task: Task, args: argparse.Namespace,
                device: torch.device) -> float:  # fmt: skip
     """One epoch of a run: the seconds of its training clock, which stands still for the look at the valid split."""
     options = Train(

@@ -11,7 +11,7 @@ WHERE = {"paths", "data_dir", "results_dir", "device", "devices", "threads", "jo
 WATCHED = {"logger", "experiment"}
 UNIMPORTANT_WITHIN = {"train": re.compile("checkpoint_.*"), "dataset": re.compile("urls?|licence|unpacked|path")}
 # Keys that came later: at this value a run is the one from before there was the key. A dot leads into a section.
-LATER = {"compile": False, "test": True, "dataset.max_atoms": 600}
+LATER = {"compile": False, "test": True, "dataset.max_atoms": 600, "base.fused": False}
 
 
 def run_id(labels: Mapping[str, Any], config: Mapping[str, Any]) -> str:
