@@ -8,7 +8,7 @@ from typing import Any
 
 from sam_bench.api import Record
 from sam_bench.errors import UsageError, did_you_mean
-from sam_bench.results import measured, tuning
+from sam_bench.results import measured, pooled, tuning
 from sam_bench.results.arms import COSTS, Arm, Block, blocks
 from sam_bench.results.fairness import disturbed, mixed_arithmetic, mixed_code
 from sam_bench.results.stats import (
@@ -50,9 +50,10 @@ def table(records: Sequence[Record], *, format: str = "terminal") -> str:
 
 
 def sections(found: Sequence[Block]) -> list[Section]:
-    """The printed table's parts: an overview where there are several blocks, each block, its sharpness, its tuning."""
+    """The printed table's parts: overview and pooled test of several blocks, each block, its sharpness, its tuning."""
     testable = [arm for block in found for arm in block.arms if arm.versus and not arm.versus.too_few]
     overview = [_overview(found, len(testable))] if len(found) > 1 else []
+    overview += [together] if (together := pooled.section(found)) else []
     chosen = measured.measured(found)
     added = [section for block in found if (section := measured.section(block, chosen))]
     added += [tuning.section(arms) for block in found if (arms := tunings(block))]
