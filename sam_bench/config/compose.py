@@ -192,7 +192,8 @@ def plan(experiment: str, overrides: Sequence[str] = ()) -> list[RunSpec]:
     """The cells of an experiment: its grid (`hydra.sweeper.params`), each axis replaced by an override of that name.
 
     The axis `tuned` is no key of the configuration: it names tuning studies, whose values each cell takes on (null:
-    the cell as it is).
+    the cell as it is). A study that the grid names, and no override, gives way where an override sets what it tuned and
+    where it has no such arm: the cell stays as it is.
     """
     with _composer() as compose:
         name = [f"experiment={experiment}"]
@@ -202,23 +203,30 @@ def plan(experiment: str, overrides: Sequence[str] = ()) -> list[RunSpec]:
         except (HydraException, OmegaConfBaseException) as error:
             raise _explain(compose, name, error) from None
         axes = {o.get_key_element(): o for o in _parse([f"{key}={value}" for key, value in grid.items()])}
-        axes |= {o.get_key_element(): o for o in _parse(overrides)}
+        given = {o.get_key_element(): o for o in _parse(overrides)}
+        axes |= given
         values = [choice.value() for choice in _choices_of(axes.pop("tuned"))] if "tuned" in axes else [None]
         chosen = [None if value is None else str(value) for value in values]
         cells = list(_cells(compose, name, list(axes.values())))
-        unique = {cell.run_id: cell for study in chosen for cell in _tuned(compose, cells, study)}
+        unique = {cell.run_id: cell for study in chosen for cell in _tuned(compose, cells, study, "tuned" in given)}
     return list(unique.values())
 
 
-def _tuned(compose: Compose, cells: Sequence[RunSpec], study: str | None) -> Iterator[RunSpec]:
-    """The same cells with the values that a tuning study found for each; raises UsageError where they contradict it."""
+def _tuned(compose: Compose, cells: Sequence[RunSpec], study: str | None, asked: bool) -> Iterator[RunSpec]:
+    """The same cells with the values that a tuning study found for each.
+
+    Raises UsageError where the study was `asked` for and a cell contradicts it, and for a tuning seed.
+    """
     composed: dict[tuple[str, ...], Composed] = {}
     for cell in cells:
-        if study is None:
+        if study is None or (not asked and not studies.has(study, cell.labels)):
             yield cell
             continue
         found = studies.find(study, cell.labels, cell.config)
         given = {override.key_or_group for override in _parse(cell.overrides)} & found.space.keys()
+        if given and not asked:
+            yield cell
+            continue
         if given:
             raise UsageError(f"{min(given)} was tuned by the study {study}: leave it out, or leave tuned={study} out.")
         if cell.labels["seed"] in found.seeds:

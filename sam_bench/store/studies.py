@@ -169,12 +169,21 @@ def load(study: str) -> list[Tuning]:
     return [_read_at(path, path.stat().st_mtime_ns) for path in study_files(study)]
 
 
+def has(study: str, labels: Mapping[str, Any]) -> bool:
+    """Whether a study has an arm with these labels; raises UsageError where there is no such study."""
+    return any(_same_labels(arm, labels) for arm in load(study))
+
+
+def _same_labels(arm: Tuning, labels: Mapping[str, Any]) -> bool:
+    return all(arm.labels[key] == str(labels[key]) for key in NAMES)
+
+
 def find(study: str, labels: Mapping[str, Any], config: Mapping[str, Any]) -> Tuning:
     """The arm of a study with these labels, and with this recipe where several share them. Raises UsageError.
 
     Another recipe alone (more epochs, say) is no hindrance: `sam-bench verify` warns of it.
     """
-    alike = [arm for arm in load(study) if all(arm.labels[key] == str(labels[key]) for key in NAMES)]
+    alike = [arm for arm in load(study) if _same_labels(arm, labels)]
     exact = [arm for arm in alike if arm.recipe == recipe(config, list(arm.space))]
     chosen = exact or (alike if len(alike) == 1 else [])
     if not chosen:

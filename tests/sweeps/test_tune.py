@@ -158,6 +158,28 @@ def test_all_commands_name_the_cells_of_a_study(results_dir):
         plan("digits", ["optimizer=vsam", "tuned=mine"])
 
 
+def test_a_study_that_the_grid_names_gives_way_to_what_is_given(results_dir, tmp_path, monkeypatch):
+    for arm in tune.run(settings(), results_dir, Maker(results_dir)):
+        studies.write(arm, results_dir / "tuned" / "mine")
+    experiments = tmp_path / "configs" / "experiment"
+    experiments.mkdir(parents=True)
+    (experiments / "own.yaml").write_text(
+        "# @package _global_\ndefaults: [{override /dataset: digits}, {override /model: fastnet_tiny},"
+        " {override /base: sgd}, {override /schedule: cosine}]\n"
+        'hydra: {sweeper: {params: {optimizer: "erm,sam,vsam", seed: "0", tuned: mine}}}\n'
+    )
+    monkeypatch.setenv("SAM_BENCH_CONFIGS", str(tmp_path / "configs"))
+    erm, sam, vsam = plan("own")
+    assert erm.config["tuned"]["study"] == sam.config["tuned"]["study"] == "mine"
+    assert "tuned" not in vsam.config  # the study has no such arm
+    assert plan("own", ["optimizer=sam", "tuned=mine"]) == [sam]
+    (other,) = plan("own", ["optimizer=sam", "optimizer.rho=0.3"])
+    assert "tuned" not in other.config
+    assert other.config["base"]["lr"] == plan("own", ["optimizer=sam", "tuned=null"])[0].config["base"]["lr"]
+    with pytest.raises(UsageError, match="seed 1000 is a tuning seed"):
+        plan("own", ["optimizer=sam", "seed=1000"])
+
+
 def test_reading_the_test_split_is_what_no_published_run_id_knows_of():
     from sam_bench.store.identity import important
 
