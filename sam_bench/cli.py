@@ -24,6 +24,7 @@ from sam_bench.commands import (
     sweep,
     table,
     tune,
+    verdicts,
     verify,
     wandb,
 )
@@ -32,7 +33,8 @@ from sam_bench.errors import UsageError
 from sam_bench.store import places
 
 COMMANDS = (
-    run, sweep, tune, budgets, status, table, figures, report, verify, wandb, check, sharpness, data, speed, references,
+    run, sweep, tune, budgets, status, table, figures, report, verify, verdicts, wandb, check, sharpness, data, speed,
+    references,
 )  # fmt: skip
 MENDED_ELSEWHERE = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS)
 NO_FOLDER = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.EINVAL)  # cannot be made there

@@ -79,8 +79,8 @@ def section(blocks: Sequence[Block]) -> Section | None:
             Cell(str(v.n), value=v.n),
         ])  # fmt: skip
     notes = [
-        "gain: method minus erm, paired by data set and seed, divided by erm's standard deviation over the seeds of that"
-        " data set; positive is better. Mean over all pairs and its 95 % bootstrap interval (BCa).",
+        "gain: method minus erm, paired by data set and seed, in units of erm's standard deviation over the seeds of "
+        "that data set; positive is better. Mean over all pairs and its 95 % bootstrap interval (BCa).",
         "p: sign-flip test over all pairs (exact up to 14 pairs, else 16,384 drawn patterns), Holm over these methods.",
     ]
     needed = pairs_needed(len(rows))

@@ -4,32 +4,11 @@ import math
 
 import numpy as np
 import pytest
-from support import fabricated
+from support.made_gains import SEEDS, records
 
 from sam_bench.results import pooled, stats
 from sam_bench.results.arms import blocks
 from sam_bench.results.tables.table import table
-
-SEEDS = range(8)
-
-
-def records(gain, datasets=("bbbp", "esol"), optimizers=("erm", "sam"), seeds=SEEDS):
-    """erm spreads by 0.1 (bbbp, ROC-AUC) or 1.0 (esol, RMSE); `gain(optimizer, dataset, seed)` in erm's spreads."""
-    found = []
-    draw = np.random.default_rng(5)
-    for dataset in datasets:
-        name, higher, unit = ("rmse", False, 1.0) if dataset == "esol" else ("roc_auc", True, 0.1)
-        levels = draw.normal(0.0, 1.0, len(seeds))
-        levels = (levels - levels.mean()) / levels.std(ddof=1) * unit  # a sample standard deviation of exactly `unit`
-        for optimizer in optimizers:
-            for seed, level in zip(seeds, levels, strict=True):
-                better = 0.0 if optimizer == "erm" else gain(optimizer, dataset, seed) * unit
-                value = 5.0 + level + (better if higher else -better)
-                record = fabricated.make_record(optimizer, seed, dataset)
-                record["metric"] = {"name": name, "higher_is_better": higher}
-                record["metrics"] = {f"{split}/{name}": value for split in ("valid", "test")}
-                found.append(record)
-    return found
 
 
 def test_gains_are_in_spreads_of_the_base_and_point_to_the_better_side():

@@ -1,0 +1,50 @@
+"""`sam-bench verdicts`."""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from sam_bench.api import Record
+from sam_bench.commands.words import need_bench
+from sam_bench.store import places
+
+
+def register(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add the command to the command line."""
+    verdicts = commands.add_parser(
+        "verdicts", help="published claims: reproduced, not reproduced or undecided",
+        description="Holds published claims against the records: the test that decides each claim stands in a YAML "
+        "file and was named before the runs. Nothing is decided before all planned runs of its experiment are there.",
+    )  # fmt: skip
+    verdicts.add_argument("--claims", type=Path, metavar="FILE", help="claims of your own (default: the package's)")
+    verdicts.add_argument("--format", default="terminal", choices=("terminal", "markdown", "latex", "html"))
+    verdicts.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """The verdicts on all claims."""
+    need_bench()
+    from sam_bench.results import verdicts
+    from sam_bench.results.tables.render import RENDERERS
+
+    claims = verdicts.read(arguments.claims or verdicts.CLAIMS)
+    found = verdicts.verdicts(claims, _Planned())
+    print(RENDERERS[arguments.format]([verdicts.section(found)]), end="")
+    return 0
+
+
+class _Planned:
+    """The planned runs and the records of an experiment, read once for all claims that need them."""
+
+    def __init__(self) -> None:
+        self.known: dict[tuple[str, ...], tuple[int, Sequence[Record]]] = {}
+
+    def __call__(self, experiment: str, overrides: Sequence[str]) -> tuple[int, Sequence[Record]]:
+        from sam_bench.config.compose import plan
+        from sam_bench.store.index import load
+
+        words = (experiment, *overrides)
+        if words not in self.known:
+            cells = plan(experiment, overrides)
+            self.known[words] = len(cells), load(places.results_dir(), [cell.run_id for cell in cells])
+        return self.known[words]
