@@ -29,10 +29,11 @@ REPORT_SECONDS = 0.5
 
 
 class NonFiniteLoss(Exception):
-    """The training loss became NaN or infinite; `step` says when."""
+    """A loss became NaN or infinite, and the run is over; `step` says when."""
 
-    def __init__(self, step: int, loss: float):
-        super().__init__(f"the training loss is {loss} at step {step}: try a smaller base.lr, or train.clip_norm=1.0")
+    def __init__(self, step: int, which: str = "training"):
+        advice = "try a smaller base.lr, or train.clip_norm=1.0"
+        super().__init__(f"the {which} loss is NaN or infinite at step {step}: {advice}")
         self.step = step
 
 
@@ -138,7 +139,7 @@ class Trainer:
 
     def _raise_if_bad(self) -> None:
         if (first := int(self._first_bad)) >= 0:
-            raise NonFiniteLoss(first, math.nan)
+            raise NonFiniteLoss(first)
 
     # -- one epoch ---------------------------------------------------------------------------------------------
 
@@ -210,8 +211,8 @@ class Trainer:
         """Train to the end of the budget, then set the weights of the best epoch.
 
         `save` gets the state every `checkpoint_seconds`, `report` the progress now and then, `log` each row
-        of the curve, and `stop` may ask to end early: then the state is saved and Stopped raised. A NaN or infinite
-        loss raises NonFiniteLoss.
+        of the curve, and `stop` may ask to end early: then the state is saved and Stopped raised. A training loss
+        that is NaN or infinite raises NonFiniteLoss, and so does a valid loss that never was a number.
         """
         if processes.count() > 1 and self.options.budget == "seconds":
             raise UsageError("train.budget=seconds is for one process: the clocks of several do not agree.")
@@ -238,6 +239,8 @@ class Trainer:
             row = self._end_epoch()
             with self.clock.running("setup"):
                 log(row)
+        if self.best["model"] is None:  # no look at the valid split gave a number
+            raise NonFiniteLoss(self.step, "valid")
         self.model.load_state_dict(self.best["model"])
 
     def progress(self) -> dict[str, Any]:

@@ -136,6 +136,15 @@ def test_a_nan_loss_fails_with_its_step_and_leaves_a_record(tmp_path):
     assert not (tmp_path / "runs" / cell.run_id).exists()
 
 
+def test_a_valid_loss_that_never_was_a_number_fails_as_a_diverged_run(tmp_path):
+    """One step whose loss is finite, and weights of 1e30 after it."""
+    (cell,) = compose_specs([*SMALL, "optimizer=erm", "base.lr=1e30", "train.max_steps=1"])
+    with pytest.raises(NonFiniteLoss, match="the valid loss is NaN or infinite at step 1"):
+        execute(cell, tmp_path)
+    record = json.loads((tmp_path / "runs" / f"{cell.run_id}.failed" / "record.json").read_text())
+    assert record["error"]["type"] == "NonFiniteLoss"
+
+
 @pytest.mark.parametrize(
     "words", [("optimizer=graphsam",), ("dataset=nci_tpsa", "model=grover_small", "optimizer=sam")]
 )
