@@ -10,7 +10,7 @@ INPUTS := pyproject.toml constraints.txt scripts/setup.sh
 RESULTS = $${SAM_BENCH_RESULTS:-results}
 TABLES = $(RESULTS)/tables
 
-.PHONY: help run test test-oldest lint tables figures report constraints chaos
+.PHONY: help run test test-oldest lint tables figures report published constraints chaos
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -49,6 +49,9 @@ figures: .venv/.bench  ## the figures of NAME, in paper_figures
 
 report: .venv/.bench  ## one self-contained page about NAME: report.html
 	@$(BIN)/sam-bench report $(NAME) --out report.html
+
+published: .venv/.dev  ## from the committed records: results/README.md, the README's table, paper_figures
+	@$(BIN)/python scripts/published.py
 
 constraints: .venv/.dev  ## write the versions that are in .venv into constraints.txt
 	@{ head -n 1 constraints.txt; $(BIN)/python -m pip list --format=freeze --exclude-editable \

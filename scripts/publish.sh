@@ -1,21 +1,26 @@
 #!/usr/bin/env bash
-# Copies the records of finished runs into results/published, to be committed, and renews the README's table.
-#   scripts/publish.sh /path/to/results
+# Copies the finished runs of an experiment and its tuning studies into results/published, to be committed.
+#   scripts/publish.sh /path/to/results EXPERIMENT [overrides]     (the words of `sam-bench sweep`)
+# Then add the words to results/published/experiments.yaml, and renew what is made from the records: make published
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
-from=${1:?usage: scripts/publish.sh RESULTS}
-for record in "$from"/runs/*/record.json; do
-  folder=$(dirname "$record")
-  [[ $folder == *.failed || $folder == *.running ]] && continue
-  mkdir -p "results/published/runs/$(basename "$folder")"
-  cp "$record" "$folder/curve.csv" "results/published/runs/$(basename "$folder")/"
-done
-table=$(SAM_BENCH_RESULTS=results/published .venv/bin/sam-bench table quickstart --format markdown)
-TABLE=$table .venv/bin/python - <<'PYTHON'
-import os, pathlib, re
+(($# > 1)) || { echo "usage: scripts/publish.sh RESULTS EXPERIMENT [overrides]" >&2; exit 2; }
+from=$(realpath "$1")
+shift
+SAM_BENCH_RESULTS=$from .venv/bin/sam-bench status "$@" --json | .venv/bin/python -c '
+import json, pathlib, shutil, sys
 
-readme = pathlib.Path("README.md")
-begin, end = "<!-- quickstart table: begin -->", "<!-- quickstart table: end -->"
-new = f"{begin}\n{os.environ['TABLE'].strip()}\n{end}"
-readme.write_text(re.sub(f"{begin}.*?{end}", lambda _: new, readme.read_text(), flags=re.S))
-PYTHON
+source, target = map(pathlib.Path, sys.argv[1:])
+names = [cell["run_id"] for cell in json.load(sys.stdin) if cell["status"] == "finished"]
+studies = set()
+for name in names:
+    (target / "runs" / name).mkdir(parents=True, exist_ok=True)
+    for file in ("record.json", "curve.csv"):
+        shutil.copy(source / "runs" / name / file, target / "runs" / name / file)
+    tuned = json.loads((source / "runs" / name / "record.json").read_text())["config"].get("tuned")
+    studies |= {tuned["study"]} if tuned else set()
+for study in studies:
+    if (source / "tuned" / study).is_dir():
+        shutil.copytree(source / "tuned" / study, target / "tuned" / study, dirs_exist_ok=True)
+print(f"{len(names)} runs, studies: {sorted(studies)}")
+' "$from" results/published

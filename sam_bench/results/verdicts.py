@@ -16,6 +16,7 @@ from sam_bench.results.stats import Comparison, pairs_needed
 from sam_bench.results.tables.render import Cell, Section
 from sam_bench.results.tables.table import number, unit
 from sam_bench.results.verify import unfair
+from sam_bench.store.studies import NoStudy
 
 CLAIMS = Path(__file__).with_name("claims.yaml")
 POOLED = "pooled"
@@ -166,13 +167,13 @@ def section(decisions: Sequence[Decision]) -> Section:
 
 
 def verdicts(claims: Sequence[Claim], records_of: Records) -> list[Decision]:
-    """The decision on each claim; an experiment whose tuning study is not at hand has not been run."""
+    """The decision on each claim. Raises UsageError for words that name no experiment."""
     found = []
     for claim in claims:
         try:
             planned, records = records_of(claim.experiment, claim.overrides)
-        except UsageError as error:
-            found.append(Decision(claim, "not finished", str(error)))
+        except NoStudy:
+            found.append(Decision(claim, "not finished", "not all of its data sets are tuned"))
             continue
         found.append(decide(claim, planned, records))
     return found

@@ -25,6 +25,10 @@ EDGE = 0.05  # share of a range, at either end, in which a winner says that the 
 DIGITS = 12  # hexadecimal ones of a hash
 
 
+class NoStudy(UsageError):
+    """A study, or the arm of one, that is not at hand."""
+
+
 @dataclass(frozen=True)
 class Trial:
     """One point of the space: its values, and the valid metric under each tuning seed (None: the run diverged).
@@ -156,7 +160,7 @@ def study_files(study: str) -> list[Path]:
             return files
     known = [path.name for folder in folders() if folder.is_dir() for path in folder.iterdir() if path.is_dir()]
     hint = f" {did_you_mean(study, known)}" if known else ""
-    raise UsageError(f"there is no tuning study {study!r} in {folders()[0]}.{hint} `sam-bench tune` makes one.")
+    raise NoStudy(f"there is no tuning study {study!r} in {folders()[0]}.{hint} `sam-bench tune` makes one.")
 
 
 @functools.lru_cache(maxsize=1024)
@@ -189,7 +193,7 @@ def find(study: str, labels: Mapping[str, Any], config: Mapping[str, Any]) -> Tu
     if not chosen:
         name = " / ".join(str(labels[key]) for key in NAMES)
         reason = "several arms, of which none was tuned with the same other options" if alike else "no arm"
-        raise UsageError(f"the study {study} has {reason} for {name}. Leave it out, or tune it, too: sam-bench tune")
+        raise NoStudy(f"the study {study} has {reason} for {name}. Leave it out, or tune it, too: sam-bench tune")
     if chosen[0].winner is None:
         name = chosen[0].labels["optimizer"]
         raise UsageError(f"in the study {study} every trial of {name} diverged: widen its space.")

@@ -5,6 +5,7 @@ from support.made_gains import SEEDS, records
 
 from sam_bench.errors import UsageError
 from sam_bench.results import verdicts
+from sam_bench.store.studies import NoStudy
 
 POOLED = verdicts.Claim("better", "a paper", "digits", "sam", "pooled")
 
@@ -63,10 +64,10 @@ def test_the_gain_of_an_error_is_where_it_falls():
 
 def test_an_experiment_that_was_not_run_is_not_finished():
     def nothing(experiment, overrides):
-        raise UsageError("there is no tuning study 'x'")
+        raise NoStudy("there is no tuning study 'x'")
 
     (found,) = verdicts.verdicts([POOLED], nothing)
-    assert (found.verdict, found.reason) == ("not finished", "there is no tuning study 'x'")
+    assert (found.verdict, found.reason) == ("not finished", "not all of its data sets are tuned")
 
 
 def test_the_shipped_claims_can_be_planned():
