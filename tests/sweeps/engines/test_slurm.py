@@ -1,6 +1,7 @@
 """A sweep on a real SLURM: the records of a sweep on this machine, whatever happens to its tasks."""
 
 import itertools
+import json
 import os
 import re
 import shutil
@@ -174,6 +175,22 @@ def test_a_hydra_multirun(slurm, tmp_path):
     status, output = ended(sam_bench(tmp_path / "results", "run", "-m", *LONG[:2], *words))
     assert status == 0, output
     assert len(list((tmp_path / "results" / "runs").glob("*/record.json"))) == 2
+
+
+def test_a_tuning_study_is_the_one_that_this_machine_makes(slurm, tmp_path):
+    """The files of a study hold every trial, its scores and a hash over all of it."""
+    words = ["tune", "digits", "--trials", "2", "--seeds", "1000", "optimizer=erm,sam", "train.epochs=1"]
+    files = {}
+    for place, where in (("here", ["--jobs", "1"]), ("slurm", SMALL)):
+        (tmp_path / place).mkdir()
+        status, output = ended(sam_bench(tmp_path / place / "results", *words, *where))
+        assert status == 0, output
+        studies = sorted((tmp_path / place / "results" / "tuned" / "digits").iterdir())
+        files[place] = {path.name: path.read_bytes() for path in studies}
+    assert len(files["here"]) == 2
+    assert files["slurm"] == files["here"]
+    for record in (tmp_path / "slurm" / "results" / "runs").glob("*/record.json"):
+        assert not [key for key in json.loads(record.read_text())["metrics"] if key.startswith("test/")]
 
 
 def test_what_slurm_refuses(slurm, tmp_path):
