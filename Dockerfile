@@ -11,12 +11,13 @@ WORKDIR /src
 
 # The dependencies first, with an empty package: a change of the code does not download them again.
 COPY pyproject.toml constraints.txt ./
-RUN mkdir sam_bench configs && touch README.md LICENSE sam_bench/__init__.py \
+RUN mkdir -p sam_bench configs results/published/tuned && touch README.md LICENSE sam_bench/__init__.py \
  && python3 -m venv /opt/sam-bench \
  && if [ "$DEVICE" = cpu ]; then export PIP_EXTRA_INDEX_URL="$CPU_WHEELS"; fi \
  && pip install --no-cache-dir -c constraints.txt '.[bench]'
 COPY README.md LICENSE ./
 COPY configs configs
+COPY results/published/tuned results/published/tuned
 COPY sam_bench sam_bench
 RUN pip install --no-cache-dir --no-deps --force-reinstall . \
  && useradd --create-home --uid 1000 bench \
