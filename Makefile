@@ -10,7 +10,7 @@ INPUTS := pyproject.toml constraints.txt scripts/setup.sh
 RESULTS = $${SAM_BENCH_RESULTS:-results}
 TABLES = $(RESULTS)/tables
 
-.PHONY: help run test test-oldest lint tables figures report published constraints chaos
+.PHONY: help run test test-oldest lint docs tables figures report published constraints chaos
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -38,6 +38,10 @@ lint: .venv/.dev  ## ruff, hadolint on the Dockerfile, and mypy
 	@$(BIN)/ruff format --check
 	@$(BIN)/hadolint Dockerfile
 	@$(BIN)/mypy
+
+docs: .venv/.dev  ## the documentation as a site, in site/; a broken link is an error
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet --strict
+	@echo "site/index.html (open it in a browser)"
 
 tables: .venv/.bench  ## the table of NAME as markdown, csv and latex, in results/tables
 	@mkdir -p $(TABLES)

@@ -25,6 +25,7 @@ in ASCII. In Python:
 
 ```python
 import hashlib, json
+
 record = json.load(open("record.json"))
 stated = record.pop("sha256")
 text = json.dumps(record, sort_keys=True, separators=(",", ":"))

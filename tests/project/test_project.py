@@ -14,6 +14,7 @@ import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from support import ROOT
+from support.pages import blocks, write_files
 
 import sam_bench
 from sam_bench import cli
@@ -40,12 +41,8 @@ def text_of(path: Path) -> str:
     return path.read_bytes().decode("utf-8", errors="ignore")
 
 
-def blocks(language: str, text: str = README) -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```", text, flags=re.M | re.S)
-
-
 def readme_commands() -> list[list[str]]:
-    lines = [line for block in blocks("bash") for line in block.splitlines()]
+    lines = [line for block in blocks("bash", README) for line in block.splitlines()]
     return [words for line in lines if (words := shlex.split(line, comments=True))]
 
 
@@ -158,23 +155,13 @@ def test_readme_names_what_is_there():
 
 
 def test_readme_python_runs():
-    for block in blocks("python"):
+    for block in blocks("python", README):
         exec(compile(block, "README.md", "exec"), {})
-
-
-def write_contributing(folder: Path) -> None:
-    """The files of CONTRIBUTING.md; the first line of each block names it."""
-    for language in ("python", "yaml"):
-        for block in blocks(language, (ROOT / "CONTRIBUTING.md").read_text()):
-            name, _, content = block.partition("\n")
-            path = folder / name.removeprefix("# ")
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(content)
 
 
 @pytest.mark.slow
 def test_the_examples_of_contributing_run_outside_the_package(tmp_path):
-    write_contributing(tmp_path)
+    write_files((ROOT / "CONTRIBUTING.md").read_text(), tmp_path)
     environment = {**os.environ, "SAM_BENCH_CONFIGS": "configs", "SAM_BENCH_RESULTS": str(tmp_path / "results")}
 
     def sam_bench(*words: str) -> str:
