@@ -35,7 +35,7 @@ class Worker:
         return outcome_of(cell, results, self._stop.is_set)
 
     def stop(self) -> None:
-        """Make `make` write a checkpoint and end."""
+        """Ask `make` to write a checkpoint and end."""
         self._stop.set()
 
 
