@@ -30,7 +30,7 @@ def content_sha256(record: Mapping[str, Any]) -> str:
 def decode(raw: bytes) -> Any:
     """The value of a JSON text. Raises ValueError, in one line, for broken or ambiguous JSON.
 
-    Ambiguous are: a key that comes twice, NaN and infinity, numbers that other programs read differently, text that is
+    It also refuses a key that comes twice, NaN and infinity, numbers that other programs read differently, text that is
     not UTF-8, and lists and objects nested deeper than in any record.
     """
     try:
