@@ -79,7 +79,7 @@ def load(folder: Path, run_id: str) -> dict[str, Any] | None:
             warnings.warn(f"{error}; falling back to the one before it", stacklevel=2)
             continue
         if state.get("run_id") != run_id:
-            theirs = repr(state.get("run_id"))[:200]  # one line, even if the message has several
+            theirs = repr(state.get("run_id"))[:200]  # repr makes one line of anything
             warnings.warn(f"{name} belongs to run {theirs}, not to {run_id!r}: ignored", stacklevel=2)
             continue
         return state

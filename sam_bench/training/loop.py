@@ -74,7 +74,7 @@ class Trainer:
 
     @property
     def position(self) -> float:
-        """Epochs done, as a fraction, in the unit of the budget; the run ends at `options.epochs`."""
+        """Epochs done, a fractional number, in the unit of the budget; the run ends at `options.epochs`."""
         options = self.options
         if options.budget == "seconds":
             return options.epochs * self.clock.read("train") / (options.seconds or math.inf)
