@@ -19,15 +19,15 @@ train, test = random_split(data, [1437, 360])
 loader = DataLoader(train, batch_size=64, shuffle=True)
 
 EPOCHS = 15
-accelerator = Accelerator(cpu=True)  # without cpu=True it takes the GPU that it finds
+accelerator = Accelerator(cpu=True)  # without cpu=True it uses a GPU if there is one
 model = nn.Sequential(nn.Linear(64, 64), nn.BatchNorm1d(64), nn.ReLU(), nn.Linear(64, 10))
 model, loader = accelerator.prepare(model, loader)
-# Not prepared: under fp16 Accelerate's wrapper would unscale before the closure runs. Here the scaler is passed on.
+# Not passed to prepare: in fp16 Accelerate's wrapper would unscale before the closure runs. We pass the scaler instead.
 optimizer = AESAM(
     torch.optim.Adam(model.parameters(), lr=3e-3), model, rho=0.05, total_steps=EPOCHS * len(loader),
     scaler=accelerator.scaler,
 )  # fmt: skip
-accelerator.register_for_checkpointing(optimizer)  # save_state and load_state then know it
+accelerator.register_for_checkpointing(optimizer)  # so that save_state and load_state include it
 
 for _epoch in range(EPOCHS):
     for x, y in loader:

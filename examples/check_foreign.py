@@ -1,4 +1,4 @@
-"""The contract on pytorch_optimizer's SAM, by an adapter of ten lines: which of the ten points it holds.
+"""Check pytorch_optimizer's SAM against the ten points of the contract, with an adapter of ten lines.
 Command: python examples/check_foreign.py
 Expected output: TheirSAM fails sam_bench contract 1.0: 5, 6, 8, 10
 """
@@ -10,7 +10,7 @@ from sam_bench.optim.claims import Claims
 
 
 class TheirSAM(pytorch_optimizer.SAM):
-    """Built as `TheirSAM(base, model, rho=...)` and stepped by one closure, which is all that the contract asks."""
+    """Built as `TheirSAM(base, model, rho=...)` and stepped with one closure: the contract needs nothing more."""
 
     claims = Claims(passes=lambda optimizer, steps, n: 2 * steps, recorded="SAM")
 

@@ -30,7 +30,7 @@ def main() -> None:
 
     model = DistributedDataParallel(nn.Sequential(nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 10)))
     base = torch.optim.Adam(model.parameters(), lr=3e-3)
-    # The gradient is that of all ranks, and so is the decision to take a second one: no rank waits in vain.
+    # All ranks have the same gradient and decide alike whether to take a second one, so no rank waits for ever.
     optimizer = AELookSAM(base, model, rho=0.05, total_steps=EPOCHS * len(loader))
 
     for epoch in range(EPOCHS):
@@ -59,4 +59,4 @@ if __name__ == "__main__":
     dist.init_process_group("gloo")
     main()
     dist.destroy_process_group()
-    time.sleep(1)  # gloo's threads drop their last tensors; torch 2.13 aborts where Python ends before they have
+    time.sleep(1)  # gloo's threads must drop their last tensors: torch 2.13 aborts if Python ends before that

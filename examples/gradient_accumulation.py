@@ -21,7 +21,7 @@ optimizer = VSAM(base, model, rho=0.05, steps_per_epoch=-(-len(train) // BATCH))
 
 
 def closure(rows):
-    """Forward and backward on one micro-batch: its own mean, nothing divided."""
+    """Forward and backward on the mean loss of one micro-batch; do not divide by the number of micro-batches."""
     loss = nn.functional.cross_entropy(model(x[rows]), y[rows])
     loss.backward()
     return loss
@@ -30,7 +30,7 @@ def closure(rows):
 for _epoch in range(EPOCHS):
     for batch in train[torch.randperm(len(train))].split(BATCH):
         parts = batch.split(MICRO)
-        # Every pass of the step must see all of them; the sizes weigh the last one, which may be smaller.
+        # Every pass of the step must see all micro-batches. The sizes are their weights: the last one may be smaller.
         closures = [lambda rows=rows: closure(rows) for rows in parts]
         optimizer.step(optimizer.accumulate(closures, sizes=[len(rows) for rows in parts]))
 

@@ -15,24 +15,24 @@ from sam_bench.optim import GSAM
 
 
 class SharpnessAwareTrainer(Trainer):
-    """A Trainer whose micro-batches wait until the last one of a step, and then are the optimizer's closure."""
+    """A Trainer that collects the micro-batches of a step and passes them to the optimizer as one closure."""
 
     def create_optimizer(self, model=None):
         if self.optimizer is None:
             base = super().create_optimizer(model)
-            # The Trainer's own clipping comes after the update here: clip_norm= does it instead.
+            # The Trainer would clip after the update, so clip_norm= clips instead.
             self.optimizer = GSAM(base, self.model, rho=0.05, clip_norm=self.args.max_grad_norm)
             self.update, self.waiting = self.optimizer.step, []
-            self.optimizer.step = lambda closure=None: None  # the Trainer's call, after training_step has done it
+            self.optimizer.step = lambda closure=None: None  # the Trainer calls this; training_step has done the step
         return self.optimizer
 
     def training_step(self, *micro_batch):
         self.waiting.append(micro_batch)
         if not self.accelerator.sync_gradients:
-            return torch.zeros((), device=self.args.device)  # the loss of all comes with the last
+            return torch.zeros((), device=self.args.device)  # the last micro-batch returns the loss of all
 
         def closure():
-            # The Trainer has divided each loss already, by the number of micro-batches or of tokens: they are summed.
+            # The Trainer has divided each loss by the number of micro-batches or tokens, so the losses are summed.
             return sum(super(SharpnessAwareTrainer, self).training_step(*each) for each in self.waiting)
 
         loss = self.update(closure)

@@ -1,4 +1,4 @@
-"""Lightning as it is (automatic optimization): LookSAM around AdamW, on scikit-learn's digits.
+"""Lightning with automatic optimization: LookSAM around AdamW, on scikit-learn's digits.
 Command: python examples/lightning_automatic.py
 Expected output: test accuracy 0.967, 1.20 passes per step
 """

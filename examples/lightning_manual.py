@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader, TensorDataset, random_split
 
 from sam_bench.optim import LookSAM
 
-MICRO_BATCHES = 2  # in a step; Trainer(accumulate_grad_batches=2) would show the optimizer the last one only
+MICRO_BATCHES = 2  # per step; with Trainer(accumulate_grad_batches=2) the optimizer would see only the last one
 
 
 class Classifier(lightning.LightningModule):

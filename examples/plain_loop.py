@@ -31,10 +31,10 @@ for _epoch in range(EPOCHS):
             loss.backward()
             return loss
 
-        optimizer.step(closure)  # the gradients are cleared before every pass: no zero_grad is needed
+        optimizer.step(closure)  # no zero_grad is needed: the optimizer clears the gradients before every pass
     scheduler.step()
 
-checkpoint = io.BytesIO()  # a file in your own code; the state of Adam and that of GraphSAM are both in it
+checkpoint = io.BytesIO()  # a file in your own code; it contains the states of Adam and GraphSAM
 torch.save({"model": model.state_dict(), "optimizer": optimizer.state_dict()}, checkpoint)
 checkpoint.seek(0)
 optimizer.load_state_dict(torch.load(checkpoint, weights_only=True)["optimizer"])

@@ -6,11 +6,11 @@ from collections.abc import Iterable
 
 
 class UsageError(Exception):
-    """Something the user can mend: the command line prints the message alone and exits with 2."""
+    """A mistake that the user can fix: the command line prints only the message and exits with 2."""
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """A sentence that names the nearest known words, or all of them when none is near."""
+    """A sentence that names the nearest known words, or all of them if none is near."""
     known = sorted(known)
     folded = {name.lower(): name for name in known}
     near = [folded[name] for name in difflib.get_close_matches(word.lower(), folded, n=3)]
@@ -20,6 +20,6 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
 
 
 def printable(text: str) -> str:
-    """Text in one line, without what moves a terminal's cursor or turns the direction of writing: ? stands for it."""
+    """The text in one line; characters that move a terminal's cursor or change the writing direction become ?."""
     line = " ".join(text.splitlines())
     return "".join("?" if unicodedata.category(char) in ("Cc", "Cf", "Cs") else char for char in line)

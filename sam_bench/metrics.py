@@ -1,4 +1,4 @@
-"""Metrics over several targets at once: computed per target where a label exists, then averaged over the targets."""
+"""Metrics over several targets: computed per target over the existing labels, then averaged over the targets."""
 
 from collections.abc import Callable, Sequence
 
@@ -10,9 +10,9 @@ from sam_bench.errors import UsageError, did_you_mean
 def compute(name: str, y_true: np.ndarray, y_pred: np.ndarray, targets: Sequence[str] = ()) -> tuple[float, list[str]]:
     """Metric `name` of y_true (n, k), NaN = missing, and y_pred (n, k), with notes on targets that were left out.
 
-    Classes come as y_true (n,) with probabilities y_pred (n, classes). A target with one class only has no ROC or
-    precision-recall curve, one without a label no metric at all: it is named in the notes and left out; the value is
-    NaN if nothing is left, or if a prediction is not finite. Raises UsageError for an unknown name.
+    For classes, y_true is (n,) and y_pred are probabilities (n, classes). A target with only one class has no ROC or
+    precision-recall curve, and a target without labels has no metric. Such targets are left out and named in the notes.
+    The value is NaN if no target is left or a prediction is not finite. Raises UsageError for an unknown name.
     """
     _known(name)
     if not np.isfinite(y_pred).all():
@@ -54,7 +54,7 @@ def _multiclass(name: str, y_true: np.ndarray, y_pred: np.ndarray) -> float:
 
 
 def _roc_auc(true: np.ndarray, pred: np.ndarray) -> float:
-    """Area under the ROC curve as the Mann-Whitney statistic, ties counted half; a tenth of scikit-learn's time."""
+    """Area under the ROC curve as the Mann-Whitney statistic, ties count half; takes a tenth of scikit-learn's time."""
     from scipy.stats import rankdata
 
     positive = true > 0.5

@@ -1,4 +1,4 @@
-"""Short names of components, as YAML files have them: `sam_bench.models.grover` is `sam_bench.models.molecules.grover`.
+"""Short names of components in YAML files: `sam_bench.models.grover` is `sam_bench.models.molecules.grover`.
 
 A `_target_` is part of a run's id, so a component keeps its short name when its file moves.
 """

@@ -4,7 +4,6 @@ Pages link files outside docs/ (CONTRIBUTING.md, examples, classes); each such f
 published results are made from the committed records while the site is built, so no number on them is typed by hand.
 """
 
-import json
 import os
 import posixpath
 import re
@@ -15,6 +14,7 @@ from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
+import yaml
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files, InclusionLevel
 from mkdocs.structure.pages import Page
@@ -99,14 +99,9 @@ def generated(config: MkDocsConfig, uri: str, content: str) -> File:
 
 @cache
 def published() -> list[tuple[str, ...]]:
-    """The words that name each set of committed records: an experiment, or an experiment and its tuning study."""
-    found: set[tuple[str, ...]] = set()
-    for path in PUBLISHED.glob("runs/*/record.json"):
-        record = json.loads(path.read_text())
-        tuned = record["config"].get("tuned")
-        if record["experiment"] and record["config"].get("test", True):  # neither a single run nor a tuning trial
-            found.add((record["experiment"], *([f"tuned={tuned['study']}"] if tuned else [])))
-    return sorted(found)
+    """The words that name each published experiment."""
+    entries = yaml.safe_load((PUBLISHED / "experiments.yaml").read_text())
+    return [tuple(entry["words"].split()) for entry in entries]
 
 
 def section(words: tuple[str, ...]) -> str:

@@ -14,7 +14,7 @@ MOST_TIMES = 100  # its compressed size; tables of labels reach 30 times, gzip 1
 
 
 class Bounded(io.RawIOBase):
-    """The bytes of `source`, of which `refuse` tells the UsageError when there are more than `limit`."""
+    """The bytes of `source`; beyond `limit` bytes it raises the UsageError that `refuse` makes."""
 
     def __init__(self, source: IO[bytes] | gzip.GzipFile, limit: int, refuse: Callable[[], UsageError]):
         self.source, self.left, self.refuse = source, limit, refuse
@@ -37,7 +37,7 @@ class Bounded(io.RawIOBase):
 
 
 def open_text(path: Path) -> io.TextIOWrapper:
-    """A text file in UTF-8, or one in gzip; raises UsageError while it is read if it expands beyond all measure."""
+    """A UTF-8 text file, plain or gzip; reading raises UsageError if it expands to far more than a data set needs."""
     # utf-8-sig: spreadsheet programs put a byte order mark in front of the first column's name
     if path.suffix != ".gz":
         return open(path, encoding="utf-8-sig", newline="")
@@ -48,7 +48,7 @@ def open_text(path: Path) -> io.TextIOWrapper:
 
 
 def too_much(path: Path, limit: int) -> UsageError:
-    """The refusal of a file that expands to more than `limit` bytes."""
+    """The error for a file that expands to more than `limit` bytes."""
     return UsageError(
         f"{path} expands to more than {limit / 1e6:.0f} MB and is not read on: that is no plausible data set. If it is "
         "one, unpack it yourself."

@@ -1,4 +1,4 @@
-"""The data sets of the configuration: which are here, which are proven, where the others come from. No torch."""
+"""The data sets of the configuration: which are on disk, which are verified, where to get the others. No torch."""
 
 import pkgutil
 from collections.abc import Iterator, Mapping
@@ -17,7 +17,7 @@ OURS = "sam_bench.datasets."
 class Row:
     """One data set: `state` is embedded, own, present, absent or wrong; `verified` is yes, no or "when read".
 
-    "yes" is said only where a checksum was compared, "when read" where reading compares it.
+    "yes" means that a checksum was compared, "when read" that reading will compare it.
     """
 
     name: str
@@ -36,7 +36,7 @@ def listing(configs: Configs, data_dir: Path) -> list[Row]:
 
 
 def fetch(configs: Configs, data_dir: Path) -> Iterator[Row]:
-    """Download what is absent; a row for each data set, as it is then. One that cannot be had has state wrong."""
+    """Download what is absent; a row for each data set afterwards. If the download fails, the state is wrong."""
     for name, config in configs.items():
         row = _row(name, config, data_dir)
         if row.state == "absent":
@@ -50,7 +50,7 @@ def fetch(configs: Configs, data_dir: Path) -> Iterator[Row]:
 
 
 def verify(configs: Configs, data_dir: Path) -> Iterator[Row]:
-    """A row for each data set; what else is checked when it is read is checked now."""
+    """A row for each data set, after the checks that reading it would make."""
     for name, config in configs.items():
         row = _row(name, config, data_dir)
         if row.verified == "when read":
@@ -61,7 +61,7 @@ def verify(configs: Configs, data_dir: Path) -> Iterator[Row]:
 def _checked_now(row: Row, config: Mapping[str, Any], data_dir: Path) -> Row:
     check = getattr(pkgutil.resolve_name(config["_target_"].rpartition(".")[0]), "verify", None)
     if check is None:
-        return replace(row, verified="no", note="its loader has no function `verify` that could check the content")
+        return replace(row, verified="no", note="its loader has no function `verify` to check the content")
     try:
         note = check(config, data_dir)
     except UsageError as error:
@@ -113,7 +113,7 @@ def command_list(configs: Configs, data_dir: Path) -> int:
 
 
 def command_fetch(configs: Configs, data_dir: Path) -> int:
-    """Download these data sets: 1 if one could not be had."""
+    """Download these data sets; returns 1 if a download failed."""
     failed = False
     for row in fetch(configs, data_dir):
         print(f"{row.name}: " + (row.note if row.state == "wrong" else row.state))
@@ -122,9 +122,9 @@ def command_fetch(configs: Configs, data_dir: Path) -> int:
 
 
 def command_verify(configs: Configs, data_dir: Path, *, absent_too: bool) -> int:
-    """Check these data sets: 1 if one is broken, not the published one, or absent.
+    """Check these data sets; returns 1 if one is broken, not the published one, or absent.
 
-    Those that are not here, or of the user's own, are passed over unless `absent_too`.
+    Data sets that are absent, or the user's own, are skipped unless `absent_too`.
     """
     failed = False
     for row in verify(configs, data_dir):

@@ -21,15 +21,15 @@ MIRRORS = (
 )
 TIMEOUT_SECONDS = 30
 LARGEST = 500_000_000  # bytes of a download; CIFAR's archives have 170 million
-HERE = {"127.0.0.1", "::1", "localhost"}  # what never leaves this machine needs no https
+HERE = {"127.0.0.1", "::1", "localhost"}  # addresses on this machine need no https
 
 
 @dataclass(frozen=True)
 class File:
     """One published file of a data set: its place under the data folder, its checksum and its addresses.
 
-    `chemprop` is the name that the same data have in the one-SMILES-column layout of chemprop and GROVER; `unpacked`
-    are the folders an archive may have been unpacked to. Raises UsageError for a place outside the data folder.
+    `chemprop` is the file's name in the layout of chemprop and GROVER, which has one column of SMILES. `unpacked` are
+    the folders that the archive may have been unpacked to. Raises UsageError for a place outside the data folder.
     """
 
     name: str
@@ -54,13 +54,13 @@ class File:
         return next((data_dir / name for name in self.unpacked if (data_dir / name).is_dir()), None)
 
     def addresses(self) -> tuple[str, ...]:
-        """Where it can be fetched from, the preferred address first."""
+        """The addresses to fetch it from, the preferred one first."""
         return tuple(self.urls) or tuple(mirror + self.name for mirror in MIRRORS)
 
 
 @dataclass(frozen=True)
 class Found:
-    """A file on disk, and whether its bytes are proven to be the published ones; if not, `note` says why."""
+    """A file on disk, and whether a checksum shows that it is the published one; if not, `note` says why."""
 
     path: Path
     layout: str  # official | chemprop
@@ -69,7 +69,7 @@ class Found:
 
 
 def obtain(name: str, file: File, data_dir: Path, verify: bool = True) -> Found:
-    """The file of data set `name`: what lies in `data_dir` if anything does, else a download of the official one.
+    """The file of data set `name`: the one in `data_dir` if there is one, else a download of the official file.
 
     Raises UsageError if a checksum is known and wrong (unless `verify` is off), or if nothing can be fetched.
     """
@@ -82,9 +82,9 @@ def obtain(name: str, file: File, data_dir: Path, verify: bool = True) -> Found:
 
 
 def locate(name: str, file: File, data_dir: Path, verify: bool = True) -> Found | None:
-    """The file of data set `name` in `data_dir`, the official layout before chemprop's; None if there is none.
+    """The file of data set `name` in `data_dir`, first in the official layout, then in chemprop's; None if absent.
 
-    An official file goes before chemprop's even if its checksum is wrong: nothing is replaced silently.
+    An official file with a wrong checksum still comes before chemprop's, so that nothing is replaced silently.
     """
     for path in _official_places(file, data_dir):
         if path.is_file():
@@ -137,8 +137,8 @@ def md5(path: Path) -> str:
 def download(addresses: Sequence[str], destination: Path, known_md5: str | None) -> None:
     """Fetch `destination` from the first https address that delivers the right bytes, showing progress.
 
-    It is there whole or not at all: it is written beside its place and renamed. Raises UsageError when no address
-    works, the disk is full or the folder may not be written.
+    The file is complete or absent: it is written under another name and then renamed. Raises UsageError if no address
+    works, the disk is full or the folder is not writable.
     """
     import pooch
 
@@ -164,7 +164,7 @@ def download(addresses: Sequence[str], destination: Path, known_md5: str | None)
 
 
 def _fetch(address: str, file: str, _: object) -> None:
-    """Write what an address sends to `file`: by https all the way, and no more than LARGEST bytes."""
+    """Write the bytes from an address to `file`: https only, redirects included, and at most LARGEST bytes."""
     import requests
     from tqdm import tqdm
 
@@ -189,7 +189,7 @@ def _refuse_unless_https(address: str) -> None:
 
 @contextmanager
 def writable(folder: Path) -> Iterator[None]:
-    """Make `folder`; what goes wrong with writing into it becomes a UsageError."""
+    """Make `folder`; an error while writing into it becomes a UsageError."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         yield
@@ -207,11 +207,11 @@ def writable(folder: Path) -> Iterator[None]:
 
 
 def _reason(error: BaseException) -> str:
-    """The shortest true account of why an address failed."""
+    """Why an address failed, in a few words."""
     if isinstance(error, UsageError):
         return str(error)
     if isinstance(error, ValueError) and "hash" in str(error):
         return "it sends other bytes than the published ones (md5 differs)"
     while inner := error.__cause__ or error.__context__:
-        error = inner  # the root names the trouble, the layers above wrap it
+        error = inner  # the innermost error names the cause, the others wrap it
     return f"{type(error).__name__}: {str(error)[:120]}"

@@ -57,12 +57,15 @@ def _random(n: int, fractions: Sequence[float], split_seed: int) -> list[np.ndar
 
 
 def _cuts(n: int, fractions: Sequence[float]) -> tuple[int, int]:
-    # the sum is rounded up to 12 digits first: 0.8 + 0.1 is below 0.9 in floating point
+    # the sum is first rounded to 12 digits, because 0.8 + 0.1 is below 0.9 in floating point
     return floor(round(fractions[0] * n, 12)), floor(round((fractions[0] + fractions[1]) * n, 12))
 
 
 def _scaffold(groups: Sequence[str], fractions: Sequence[float]) -> list[list[int]]:
-    """Whole scaffolds, the largest first (ties: the later first index first): DeepChem, OGB (arXiv 2005.00687)."""
+    """Whole scaffolds, the largest first, as in DeepChem and OGB (arXiv 2005.00687).
+
+    Among scaffolds of one size, the one whose first index is later comes first.
+    """
     sets = sorted(_members(groups), key=lambda members: (len(members), members[0]), reverse=True)
     train_end, valid_end = fractions[0] * len(groups), (fractions[0] + fractions[1]) * len(groups)
     train: list[int] = []
@@ -79,10 +82,10 @@ def _scaffold(groups: Sequence[str], fractions: Sequence[float]) -> list[list[in
 
 
 def _scaffold_balanced(groups: Sequence[str], fractions: Sequence[float], split_seed: int) -> list[list[int]]:
-    """Whole scaffolds in random order, those larger than half of valid or test first, as chemprop and GROVER.
+    """Whole scaffolds in random order, those larger than half of valid or test first, as in chemprop and GROVER.
 
-    The draws are theirs too (Python's `random`, first the large sets, then the others), so that one seed gives one
-    split: Yang et al., arXiv 1904.01561.
+    The random draws are the same as theirs too (Python's `random`, first the large sets, then the others), so a seed
+    gives the same split: Yang et al., arXiv 1904.01561.
     """
     n = len(groups)
     train_size, valid_size, test_size = (fraction * n for fraction in fractions)

@@ -37,11 +37,11 @@ class Source(Protocol):
 
 @dataclass
 class Task:
-    """What a data set asks of a model; raises ValueError when its parts contradict each other.
+    """What a data set asks of a model; raises ValueError if its parts contradict each other.
 
     `targets` is (N, num_outputs) float32 with NaN = missing, or (N,) int64 for multiclass. Regression targets are
-    standardised with mean and standard deviation of the train split (each (num_outputs,)): the loss is in these units,
-    a prediction in those of the target.
+    standardised with mean and standard deviation of the train split (each (num_outputs,)). The loss is in standardised
+    units, a prediction in those of the target.
     """
 
     name: str
@@ -77,7 +77,7 @@ class Task:
             self.mean, self.std = _mean_std(self.targets[self.splits["train"]])
 
     def to(self, device: torch.device | str) -> "Task":
-        """The same task on `device`; the splits stay on the CPU: the size of a batch is then known at once."""
+        """The same task on `device`; the splits stay on the CPU, so that batch sizes are known without waiting."""
         mean, std = (None if moment is None else moment.to(device) for moment in (self.mean, self.std))
         return replace(self, source=self.source.to(device), targets=self.targets.to(device), mean=mean, std=std)
 
@@ -90,10 +90,10 @@ class Task:
     def loss(
         self, output: Tensor, batch: Batch, penalty: Penalty | None = None, label_smoothing: float = 0.0
     ) -> Tensor:
-        """Loss per sample (n,), its mean is the batch's; output is (n, num_outputs) or (heads, n, num_outputs).
+        """Loss per sample (n,), whose mean is the batch's loss; output is (n, num_outputs) or (heads, n, num_outputs).
 
-        Heads add up. `penalty` is the model's own addition: (heads, n, num_outputs) -> (n, num_outputs). A missing
-        label weighs nothing: the mean is that over the labels that exist.
+        The losses of the heads are added. `penalty` is what the model adds: (heads, n, num_outputs) ->
+        (n, num_outputs). Missing labels have no weight: the mean is over the labels that exist.
         """
         assert batch.y is not None  # `collate` has set it
         labels = batch.y
@@ -114,7 +114,7 @@ class Task:
         return total.sum(1) * (len(total) / present.sum().clamp(min=1))
 
     def labels(self, index: Tensor) -> Tensor:
-        """How many labels the mean of the loss over samples `index` is taken over, a scalar on the task's device."""
+        """The number of labels in the mean of the loss over samples `index`, a scalar on the task's device."""
         targets = self.targets[index.to(self.targets.device, non_blocking=True)]
         return (targets == targets).sum()  # NaN, a missing label, is not equal to itself
 
@@ -128,13 +128,13 @@ class Task:
         return (heads.softmax(-1) if self.kind == "multiclass" else heads.sigmoid()).mean(0)
 
     def score(self, y_true: np.ndarray, y_pred: np.ndarray) -> tuple[float, list[str]]:
-        """The metric of targets and predictions (n, num_outputs), and notes on what it leaves out."""
+        """The metric of targets and predictions (n, num_outputs), with notes on what it leaves out."""
         if self.evaluate is not None:
             return self.evaluate(y_true, y_pred)
         return metrics.compute(self.metric, y_true, y_pred, self.target_names)
 
     def _goal(self, y: Tensor, label_smoothing: float) -> tuple[Tensor, Tensor]:
-        """What the output should be, with 0 for a missing label, and the mask of those that exist."""
+        """The wanted output, with 0 for a missing label, and a mask of the labels that exist."""
         present = ~y.isnan()
         if self.kind == "regression":
             if label_smoothing:
@@ -153,11 +153,11 @@ class Task:
 
 
 def _mean_std(targets: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation (population) of each column without its missing values; a constant column gets 1."""
+    """Mean and (population) standard deviation of each column, missing values left out; a constant column gets 1."""
     values = targets.double()
     present = ~values.isnan()
     if not present.any(0).all():
-        raise UsageError("A target has no value at all in the train split; leave it out or split otherwise.")
+        raise UsageError("A target has no value in the train split; leave it out or choose another split.")
     count = present.sum(0)
     mean = values.nansum(0) / count
     std = ((values - mean).square().nansum(0) / count).sqrt()

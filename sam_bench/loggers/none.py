@@ -1,11 +1,11 @@
-"""No mirror: the record on disk is all there is."""
+"""No logger: there is only the record on disk."""
 
 from collections.abc import Mapping
 from typing import Any
 
 
 class NoLogger:
-    """The protocol of a logger: it is told of a run and can change nothing about it."""
+    """The protocol of a logger: it receives the events of a run and cannot change the run."""
 
     def start(self, head: Mapping[str, Any]) -> None:
         """The run begins or resumes; `head` is its record before training."""

@@ -1,4 +1,4 @@
-"""Mirrors runs to TensorBoard event files; a mirror that breaks is given up with a warning, the run goes on."""
+"""Mirrors runs to TensorBoard event files. If this fails, it stops with a warning, and the run continues."""
 
 import warnings
 from collections.abc import Callable, Mapping
@@ -12,7 +12,7 @@ from sam_bench.store.disk import need_real_folder
 
 
 class TensorBoardLogger:
-    """Event files in RESULTS/tensorboard/<run_id>; raises UsageError when tensorboard is not installed."""
+    """Event files in RESULTS/tensorboard/<run_id>; raises UsageError if tensorboard is not installed."""
 
     def __init__(self) -> None:
         try:
@@ -23,11 +23,11 @@ class TensorBoardLogger:
         self._writer: Any = None
 
     def start(self, head: Mapping[str, Any]) -> None:
-        """Open the event file of the run, beside those of its earlier parts."""
+        """Open an event file for the run, next to those of its earlier parts."""
         folder: Path = places.results_dir() / "tensorboard" / head["run_id"]
 
         def opened() -> None:
-            need_real_folder(folder, 2)  # in somebody's results folder it may be a link to anywhere
+            need_real_folder(folder, 2)  # in a results folder from somebody else it may be a link to anywhere
             self._writer = self._open(str(folder))
 
         self._try(opened)

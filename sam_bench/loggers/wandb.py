@@ -1,12 +1,13 @@
-"""Mirrors runs to Weights & Biases: offline unless asked otherwise, and never at the expense of a run.
+"""Mirrors runs to Weights & Biases: offline unless asked otherwise, and without delaying a run.
 
-W&B lives in a process of its own, which reads what to log from a pipe that is never waited for: whatever W&B does -
-import, connect, hang, crash - costs the run at most `patience` seconds at its end. What was not written by then can
-be sent again from the records: `sam-bench wandb sync`.
+W&B runs in its own process and reads from a pipe on which the run never waits. So importing, connecting, hanging or
+crashing of W&B costs the run at most `patience` seconds at its end. `sam-bench wandb sync` can send the rest again from
+the records.
 
-wandb's own service is no substitute: `wandb.init` in the process of the run waits for it. With a server that accepts
-and never answers it held the run for 32 to 36 s before it raised (n = 3, wandb 0.31.0, a busy Intel Xeon with 2 cores,
-2026-11-21); offline it took 9 to 18 s there. And to send the record at its end alone would show no live curve.
+wandb's own service is no substitute, because `wandb.init` in the process of the run waits for it. With a server that
+accepts connections and never answers, it blocked the run for 32 to 36 s before it raised (n = 3, wandb 0.31.0, a busy
+Intel Xeon with 2 cores, 2026-11-21); offline it took 9 to 18 s there. Sending only the final record would show no live
+curve.
 """
 
 import csv
@@ -35,18 +36,18 @@ MODES = ("offline", "online", "disabled")
 SUMMARY = ("best_epoch", "steps", "grad_evals", "grad_evals_per_step", "sam_fraction", "skipped_steps",
            "train_seconds", "eval_seconds", "setup_seconds", "throughput", "peak_memory_bytes",
            "parameters")  # fmt: skip
-DIGEST = "record_sha256"  # in the summary of a run that was sent whole
+DIGEST = "record_sha256"  # a key in the summary of a run that was sent completely
 NAME = re.compile(r"[A-Za-z0-9_.+-]+")  # of a W&B run of ours
-BACKLOG = 2**24  # bytes that may wait for a W&B that does not read; beyond, the mirror is given up
+BACKLOG = 2**24  # bytes that may wait if W&B does not read; beyond that, mirroring stops
 
 
 def summary(record: Mapping[str, Any]) -> dict[str, Any]:
-    """What W&B shows of a finished record: its metrics, its cost, and the digest that says that it is whole."""
+    """What W&B shows of a finished record: its metrics, its cost, and the digest that shows that it is complete."""
     return {**record["metrics"], **{name: record.get(name) for name in SUMMARY}, DIGEST: digest(record)}
 
 
 def digest(record: Mapping[str, Any]) -> str:
-    """Checksum of a record, wherever it lies."""
+    """Checksum of a record, independent of its folder."""
     content = {key: value for key, value in record.items() if key != "path"}
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
@@ -78,7 +79,7 @@ class WandbLogger:
         self._broken = ""
 
     def start(self, head: Mapping[str, Any]) -> None:
-        """Open the W&B run, or go on with it."""
+        """Open the W&B run, or continue it."""
         folder = places.results_dir()
         package = str(Path(__file__).parents[2])
         environment = os.environ | {"OMP_NUM_THREADS": "1"}
@@ -132,7 +133,7 @@ class WandbLogger:
             self._broken = f"W&B failed: {self._last_complaint()}"
 
     def _wait(self, deadline: float) -> None:
-        """Wait for the word that the run is written; taking W&B down lasts longer and is not waited for."""
+        """Wait for the message that the run is written. Shutting W&B down takes longer; do not wait for it."""
         answered, _, _ = select.select([self._process.stdout], [], [], max(0.0, deadline - time.monotonic()))
         if not answered:
             self._broken = f"W&B took longer than {self.patience:g} s (it may still end by itself)"
@@ -146,7 +147,7 @@ class WandbLogger:
 
 
 def mirror(lines: Iterable[str], answer: BinaryIO) -> None:
-    """What the process of W&B does: open the run, log, finish; a run without a `finish` was interrupted."""
+    """The process of W&B: open the run, log, finish. A run without a `finish` was interrupted."""
     import wandb
 
     run: Any = None
@@ -156,7 +157,7 @@ def mirror(lines: Iterable[str], answer: BinaryIO) -> None:
         if what == "init":
             folder = Path(content["dir"])
             folder.mkdir(parents=True, exist_ok=True)
-            need_real_folder(folder / "wandb")  # in somebody's results folder it may be a link to anywhere
+            need_real_folder(folder / "wandb")  # in a results folder from somebody else it may be a link to anywhere
             run = wandb.init(**content, settings=_settings(wandb))
         elif what == "log":
             run.log(content, step=content["step"])
@@ -173,9 +174,9 @@ def sync(experiments: Mapping[str, Sequence[Record]], *, project: str = "sam_ben
          mode: str = "online", files: Mapping[str, Sequence[Path]] | None = None) -> list[str]:  # fmt: skip
     """Send the finished records of these experiments, {name: loaded records}; returns the W&B runs that were sent.
 
-    Made from the records alone, whatever became of earlier offline files. What W&B already has whole is not sent
-    again; offline, what was written whole before and is still there. `files` (tables, figures) are one artifact per
-    experiment, of a run of its own. Raises UsageError when W&B cannot be reached.
+    Uses only the records, not earlier offline files. Runs that W&B already has completely are not sent again; in mode
+    offline, runs whose complete offline files still exist. `files` (tables, figures) are one artifact per experiment,
+    in a run of its own. Raises UsageError if W&B cannot be reached.
     """
     import wandb
 
@@ -214,7 +215,7 @@ def _parcels(wandb: Any, experiments: Mapping[str, Sequence[Record]], files: Map
 
 
 def _settings(wandb: Any) -> Any:
-    """No output, and nothing of the machine: no host, user, path, command, git remote or list of packages."""
+    """No output and no data about the machine: no host, user, path, command, git remote or list of packages."""
     return wandb.Settings(
         silent=True, console="off", init_timeout=30, x_disable_stats=True, x_disable_meta=True,
         x_disable_machine_info=True, x_save_requirements=False, disable_git=True, disable_code=True,
@@ -223,7 +224,7 @@ def _settings(wandb: Any) -> Any:
 
 
 def _end(run: Any, status: int = 0) -> None:
-    """Close a W&B run and drop W&B's own logs of it, which are full of paths; after an error they stay."""
+    """Close a W&B run and delete W&B's own logs of it, which are full of paths; after an error they stay."""
     logs = Path(run.dir).parent / "logs"
     run.finish(exit_code=status)
     for name in ("debug.log", "debug-internal.log", "debug-core.log"):
@@ -231,17 +232,17 @@ def _end(run: Any, status: int = 0) -> None:
 
 
 def _remote(wandb: Any, project: str, entity: str | None) -> dict[str, str]:
-    """Digests of the runs that W&B has; nothing when the project does not exist yet."""
+    """Digests of the runs that W&B has; empty if the project does not exist yet."""
     api = wandb.Api(timeout=30)
     path = f"{entity or api.default_entity}/{project}"
     try:
         return {run.id: run.summary.get(DIGEST) for run in api.runs(path, per_page=500)}
-    except ValueError:  # what W&B raises for a project that it cannot find
+    except ValueError:  # W&B raises this for a project that it cannot find
         return {}
 
 
 def _ledger(path: Path) -> dict[str, str]:
-    """Digests of the runs that were written whole and whose offline files are still there."""
+    """Digests of the runs whose complete offline files still exist."""
     try:
         known = json.loads(read_file(path, depth=2))
     except (OSError, ValueError, RecursionError):
@@ -251,7 +252,7 @@ def _ledger(path: Path) -> dict[str, str]:
 
 
 def _send_record(wandb: Any, record: Record, options: Mapping[str, Any]) -> None:
-    """One run, from its record: steps that W&B already has are dropped by it, the summary replaces the old one."""
+    """Send one run from its record. W&B drops steps that it already has; the summary replaces the old one."""
     run = wandb.init(**options, settings=_settings(wandb))
     try:
         for row in curve(record):
@@ -263,7 +264,7 @@ def _send_record(wandb: Any, record: Record, options: Mapping[str, Any]) -> None
 
 
 def _send_files(wandb: Any, name: str, files: Sequence[Path], content: str, options: Mapping[str, Any]) -> None:
-    """The tables and figures of an experiment as one artifact; the same files are the same version of it."""
+    """Send the tables and figures of an experiment as one artifact; the same files give the same version."""
     run = wandb.init(**options, id=f"{name}-report", name=f"{name}-report", resume="allow", reinit="create_new",
                      group=name, job_type="report", settings=_settings(wandb))  # fmt: skip
     try:
@@ -281,5 +282,5 @@ def _send_files(wandb: Any, name: str, files: Sequence[Path], content: str, opti
 
 if __name__ == "__main__":
     with os.fdopen(os.dup(1), "wb") as answer:
-        os.dup2(2, 1)  # what anybody prints is a complaint
+        os.dup2(2, 1)  # anything that is printed goes to stderr, as a complaint
         mirror(sys.stdin, answer)

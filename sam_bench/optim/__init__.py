@@ -1,4 +1,4 @@
-"""Sharpness-aware optimizers around any torch optimizer; needs torch and nothing else of the suite.
+"""Sharpness-aware optimizers that wrap any torch optimizer; they need torch and nothing else from the suite.
 
 optimizer = LookSAM(torch.optim.AdamW(model.parameters(), lr=1e-3), model, rho=0.05, k=5)
 

@@ -1,4 +1,4 @@
-"""Gradient accumulation: every pass of a step must see all micro-batches, so they are made one closure."""
+"""Gradient accumulation: every pass of a step must see all micro-batches, so one closure runs them all."""
 
 import inspect
 from collections.abc import Callable, Iterator, Sequence
@@ -11,19 +11,19 @@ Closure = Callable[..., Any]  # () -> the loss, a tensor or a number; some take 
 
 
 class Accumulation:
-    """One closure made of one closure for each micro-batch; its gradient is that of the mean over all samples.
+    """One closure that runs one closure for each micro-batch; its gradient is that of the mean over all samples.
 
-    It takes `index` or `backward` if all of `closures` do; `index` counts through the micro-batches. A
-    DistributedDataParallel model synchronises at each backward: closures may use its `no_sync()` in all but the last.
+    It takes `index` or `backward` if all of `closures` do; `index` counts the samples of all micro-batches in turn. A
+    DistributedDataParallel model synchronises at each backward; all closures but the last may use its `no_sync()`.
 
     Args:
-        closures: each runs forward and backward on its micro-batch and returns the loss, whose mean over its *own*
-            samples it differentiates: it neither divides by the number of micro-batches nor clears gradients.
+        closures: each runs forward and backward on its micro-batch and returns the loss. It differentiates the mean
+            over its *own* samples; it must not divide by the number of micro-batches or clear gradients.
         params: the parameters whose gradients are accumulated.
-        sizes: samples (or tokens) of each micro-batch, the weights of the means; None: all are equal. On several ranks
-            they must be the same on all.
+        sizes: number of samples (or tokens) of each micro-batch, which weigh the means; None: all are equal. All ranks
+            must have the same sizes.
 
-    Raises TypeError for closures that are none, ValueError for `sizes` that do not fit.
+    Raises TypeError if a closure is not callable, ValueError if `sizes` does not fit `closures`.
     """
 
     def __init__(self, closures: Sequence[Closure], params: Sequence[Tensor], sizes: Sequence[int] | None = None):
@@ -37,7 +37,7 @@ class Accumulation:
         self.__signature__ = inspect.Signature(parameters)
 
     def __call__(self, index: Tensor | None = None, backward: bool = True) -> Tensor | None:
-        """All micro-batches; the loss of each sample (n,) where the closures return that, else the weighted mean."""
+        """Run all micro-batches; the losses per sample (n,) if the closures return these, else the weighted mean."""
         losses: list[Tensor] = []
         weights: list[float] = []
         for closure, weight, arguments in self._parts(index):
@@ -56,7 +56,7 @@ class Accumulation:
         return self._per_sample(losses, index)
 
     def _parts(self, index: Tensor | None) -> Iterator[tuple[Closure, float, dict[str, Any]]]:
-        """The closures to call, their weights and arguments; none for a micro-batch without a chosen sample."""
+        """The closures to call, with weights and arguments; a micro-batch without a chosen sample is left out."""
         if index is None:
             for closure, size in zip(self.closures, self.sizes or [1] * len(self.closures), strict=True):
                 yield closure, size, {}
@@ -75,7 +75,7 @@ class Accumulation:
         return loss
 
     def _owners(self, index: Tensor) -> Iterator[tuple[Tensor, int]]:
-        """For each micro-batch: which entries of `index` are its own (n,), and the number of its first sample."""
+        """For each micro-batch: a mask of the entries of `index` in it (n,), and the number of its first sample."""
         if self.sizes is None:
             raise ValueError("the method chooses samples: optimizer.accumulate(closures, sizes=...) must say how many")
         start = 0
@@ -84,7 +84,7 @@ class Accumulation:
             start += size
 
     def _per_sample(self, losses: list[Tensor], index: Tensor | None) -> Tensor:
-        """The losses of the whole batch (n,), or of its samples `index` in their order."""
+        """The losses of the whole batch (n,), or of the samples `index` in their order."""
         together = torch.cat(losses)
         if index is not None:
             return together[torch.cat([own.nonzero() for own, _ in self._owners(index)]).squeeze(1).argsort()]

@@ -1,4 +1,4 @@
-"""What a user may hand to an optimizer, and what to say about anything else."""
+"""Checks of what a user passes to an optimizer, with errors that say what to do."""
 
 import inspect
 import math
@@ -12,15 +12,15 @@ from torch.optim import Optimizer
 
 
 def refuse_other_forms(method: str, args: tuple[object, ...], options: dict[str, object]) -> None:
-    """Raise TypeError for the form `SAM(parameters, SGD, lr=0.1)`, in which other packages take a base."""
+    """Raise TypeError for the call `SAM(parameters, SGD, lr=0.1)`, which other packages expect."""
     candidates = [*args, *options.values()]
     kind = next((c for c in candidates if inspect.isclass(c) and issubclass(c, Optimizer)), None)
     if kind is not None:
         settings = "".join(f", {name}={options[name]!r}" for name in ("lr", "momentum") if name in options)
         settings = settings or ", lr=..."
         raise TypeError(
-            f"{method}(parameters, {kind.__name__}) is the form of another package. Here {method} goes around a built "
-            f"optimizer, and takes the model: {method}({kind.__name__}(model.parameters(){settings}), model)"
+            f"{method}(parameters, {kind.__name__}) is how other packages call it. Here {method} wraps a built "
+            f"optimizer and takes the model: {method}({kind.__name__}(model.parameters(){settings}), model)"
         )
 
 
@@ -31,8 +31,8 @@ def check_base_and_model(method: str, base: object, model: object) -> None:
         raise TypeError(f"base must be a torch optimizer that is already built, as in {right}, not {_short(base)}")
     if not isinstance(model, nn.Module):
         raise TypeError(
-            f"model must be the torch module that the closure runs, as in {right}, not {_short(model)}: its running "
-            "statistics (BatchNorm) have to be kept through a step's passes"
+            f"model must be the torch module that the closure runs, as in {right}, not {_short(model)}: a step must "
+            "restore its running statistics (BatchNorm) after the second pass"
         )
     own = {id(p) for p in model.parameters()}
     if not any(id(p) in own for group in base.param_groups for p in group["params"]):
@@ -50,7 +50,7 @@ def check_parameters(params: Sequence[Tensor]) -> None:
 
 
 def check_state(method: str, vectors: Sequence[str], params: Sequence[Tensor], state: dict[str, Any]) -> None:
-    """Raise ValueError for a state dict that is not one of `method` on parameters like `params`."""
+    """Raise ValueError unless `state` is a state dict of `method` for parameters like `params`."""
     if set(state) != {"base", "memory"}:
         raise ValueError(
             f"this is not a state of {method}: it has {sorted(map(str, state))}, not base and memory. The state of a "
@@ -62,11 +62,11 @@ def check_state(method: str, vectors: Sequence[str], params: Sequence[Tensor], s
     shapes = [tuple(p.shape) for p in params]
     for name in vectors:
         if name in state["memory"] and [tuple(part.shape) for part in state["memory"][name]] != shapes:
-            raise ValueError(f"memory {name!r} is of another model: its tensors have other shapes or another number")
+            raise ValueError(f"memory {name!r} is of another model: the number or the shapes of its tensors differ")
 
 
 def check_rho(rho: object, where: str = "") -> None:
-    """Raise TypeError where `rho` is no number, ValueError where it is negative, infinite or NaN."""
+    """Raise TypeError if `rho` is not a number, ValueError if it is negative, infinite or NaN."""
     if not isinstance(rho, int | float | numbers.Real) or isinstance(rho, bool):
         advice = f"; write rho={float(rho)}" if isinstance(rho, str) and _is_number(rho) else ""
         raise TypeError(f"rho must be a number >= 0, got {rho!r}{where}{advice}")
@@ -75,17 +75,17 @@ def check_rho(rho: object, where: str = "") -> None:
 
 
 def whole_number(name: str, value: object, least: int = 1) -> int:
-    """`value` as an int; raises ValueError where it is none, or less than `least`."""
+    """`value` as an int; raises ValueError if it is not a whole number or is less than `least`."""
     if not isinstance(value, numbers.Integral) or isinstance(value, bool) or value < least:
         raise ValueError(f"{name} must be at least {least} and a whole number, got {value!r}")
     return int(value)
 
 
 def refuse_lonely_scaler(method: str, closure: Callable[..., Any]) -> None:
-    """Raise ValueError where the code of `closure` uses an enabled GradScaler, of which the optimizer knows nothing.
+    """Raise ValueError if `closure` uses an enabled GradScaler that the optimizer was not given.
 
-    The scaled gradients would be taken for gradients. Seen are the variables that the function itself names, and the
-    scaler of an object with a `backward` of its own (Accelerate's).
+    The optimizer would take the scaled gradients for gradients. The check sees the variables that the function itself
+    names, and the scaler of an object with its own `backward` (Accelerate's).
     """
     function = inner_function(closure)
     try:
@@ -97,14 +97,14 @@ def refuse_lonely_scaler(method: str, closure: Callable[..., Any]) -> None:
         if held is not None and held.is_enabled():
             shown = name if held is value else f"{name}.scaler"
             raise ValueError(
-                f"the closure scales its loss with {shown}, and {method} was built without it: gradients would be too "
-                f"large by the scale. Build it as {method}(base, model, scaler={shown}); the closure calls "
-                "scaler.scale(loss).backward(), and nothing else is done with the scaler"
+                f"the closure scales its loss with {shown}, but {method} was built without it: gradients would be "
+                f"too large. Build it as {method}(base, model, scaler={shown}); the closure calls "
+                "scaler.scale(loss).backward(), and you call no other method of the scaler"
             )
 
 
 def inner_function(closure: object) -> Any:
-    """The function that runs in the end: of a functools.partial, or of the first of several micro-batches."""
+    """The function inside a functools.partial, or inside the closure of the first of several micro-batches."""
     while (inner := getattr(closure, "func", None) or next(iter(getattr(closure, "closures", ())), None)) is not None:
         closure = inner
     return closure

@@ -19,7 +19,7 @@ from sam_bench.optim.wrapper import Wrapper
 
 TINY = 1e-12
 COUNTERS = {"step": 0, "grad_evals": 0, "sampled": 0, "skipped": 0}
-SKIPS, SKIPS_SCALED = 5, 25  # in a row, until a warning; a loss scale needs some skips to find its size
+SKIPS, SKIPS_SCALED = 5, 25  # skipped steps in a row before a warning; a loss scale needs some skips to find its size
 
 
 class Common(TypedDict, total=False):
@@ -35,26 +35,28 @@ class Common(TypedDict, total=False):
 
 
 class SharpnessAware(Wrapper):
-    """Wraps the optimizer `base`, which makes the update; a subclass says along which `direction`.
+    """Wraps the optimizer `base`, which makes the update; a subclass computes the `direction` of the update.
 
     Args:
         base: a torch optimizer, already built on the parameters.
-        model: the module that the closure runs (DistributedDataParallel included); its running statistics are kept.
-        rho: radius, in units of the weights' L2 norm; a group of `base` may have its own `rho`.
-        clip_norm: largest norm of the direction, as torch's `clip_grad_norm_`; None does not clip.
-        scaler: for fp16: the closure calls `scaler.scale(loss).backward()` and nothing else is done with the scaler.
-        same_dropout: draw in later passes of a step the random numbers of its first.
-        check_finite: skip a step with a NaN or infinite loss or gradient; costs one wait for the device per step.
-        total_steps: steps of the whole training, for methods with a schedule.
-        steps_per_epoch: for methods that count epochs.
-        seed: of the method's own draws, each a function of (seed, step).
+        model: the module that the closure runs (DistributedDataParallel included). Only the first pass of a step
+            updates its running statistics.
+        rho: radius: the L2 norm of the perturbation; a parameter group of `base` may have its own `rho`.
+        clip_norm: clip the direction to this norm, as torch's `clip_grad_norm_` does; None does not clip.
+        scaler: for fp16; the closure calls `scaler.scale(loss).backward()`, and you call no other method of the scaler.
+        same_dropout: use the same random numbers in every pass of a step.
+        check_finite: skip a step with a NaN or infinite loss or gradient; this waits for the device once per step.
+        total_steps: steps of the whole training; methods with a schedule need it.
+        steps_per_epoch: methods that count epochs need it.
+        seed: seed of the method's own random draws; each draw is a function of (seed, step).
 
     `param_groups`, `state` and `defaults` are those of `base`. `memory` holds the method's own state and the counters
-    `step`, `grad_evals`, `sampled` (steps with a second gradient) and `skipped`. Values of `memory` are replaced and
-    not changed in place, which is how a failed step is undone; only `afterwards` may change them in place.
+    `step`, `grad_evals`, `sampled` (steps with a second gradient) and `skipped`. A method replaces the values of
+    `memory` and does not change them in place, so that a failed step can be undone. Only `afterwards` may change them
+    in place.
     """
 
-    chooses_samples = False  # whether it may take a part of the batch, and remembers samples
+    chooses_samples = False  # whether the method may compute a part of the batch and keeps numbers per sample
 
     def __init__(
         self, base: Optimizer, model: nn.Module, *, rho: float = 0.05, clip_norm: float | None = None,
@@ -64,7 +66,7 @@ class SharpnessAware(Wrapper):
         arguments.check_base_and_model(type(self).__name__, base, model)
         if isinstance(base, SharpnessAware):
             raise TypeError(f"base is {type(base).__name__}, itself a sharpness-aware method: pass the optimizer in it")
-        # torch's way to make an optimizer without parameters of its own: hooks and the patched step, nothing else.
+        # How torch makes an optimizer without parameters of its own: this sets up the hooks and the patched step only.
         self.__setstate__({"base": base, "model": model})
         self.rho, self.clip_norm, self.scaler, self.same_dropout = rho, clip_norm, scaler, same_dropout
         self.check_finite, self.seed = check_finite, seed
@@ -73,7 +75,7 @@ class SharpnessAware(Wrapper):
         self.memory = {"method": type(self).__name__, **COUNTERS}
         self._skips_in_a_row = 0
         self._complete_groups()
-        leftovers.mark(self.params)  # those of a training before this one
+        leftovers.mark(self.params)  # gradients of an earlier training are no error
 
     # -- what a method defines -----------------------------------------------------------------------------------
 
@@ -82,7 +84,7 @@ class SharpnessAware(Wrapper):
         raise NotImplementedError
 
     def afterwards(self, direction: Vector) -> None:
-        """Bring `memory` up to date with `direction`, in place if need be: nothing of this step fails any more."""
+        """Update `memory` from `direction`; in place is allowed, because nothing in the step can fail any more."""
 
     # -- the step ------------------------------------------------------------------------------------------------
 
@@ -92,11 +94,12 @@ class SharpnessAware(Wrapper):
     ) -> Tensor:
         """One update; returns the loss of the first pass, a scalar on the device.
 
-        `closure()` runs forward and backward on the whole batch and returns the loss, a scalar or one value per sample
-        (n,) whose mean it differentiates. For methods that choose samples it takes `index` (LongTensor into the batch),
-        and `samples` (n,) says which samples of the training set these are. After an exception, or a loss or gradient
-        that is not finite, weights, base and memory are as before. A list of closures is one for each micro-batch, as
-        in `accumulate`. Raises RuntimeError for gradients that were computed before the step: it would lose them.
+        `closure()` runs forward and backward on the whole batch and returns the loss: a scalar, or one value per sample
+        (n,), of which it differentiates the mean. A list of closures has one for each micro-batch, as in `accumulate`.
+        Methods that choose samples pass `index` (LongTensor into the batch) to the closure; `samples` (n,) are the
+        positions of the batch in the training set. After an exception, or a loss or gradient that is not finite,
+        weights, base and memory are as before. Raises RuntimeError if gradients were computed before the step, because
+        the step would lose them.
         """
         closure = self._one(closure)
         self._fit_memory()
@@ -128,15 +131,15 @@ class SharpnessAware(Wrapper):
         self.base.step()
         leftovers.mark(self.params)
         for name in self.vectors:
-            if name in self.memory:  # as it would come from a checkpoint, so that a resume changes no bit
+            if name in self.memory:  # in the form that a checkpoint gives back, so that a resume is bit-exact
                 self.memory[name] = self.memory[name].settled()
         self.memory["step"] += 1
         self.memory["grad_evals"] += oracle.grad_evals
         self.memory["sampled"] += oracle.plain > 0 and oracle.perturbed > 0
 
     def _write_gradients(self, direction: Vector, touched: list[bool]) -> None:
-        """Give each parameter its part; one that had no gradient in any pass is left alone."""
-        # A user who clips or zeroes p.grad in place must not reach the memory.
+        """Write each parameter's part of `direction` to its `.grad`; skip parameters without a gradient in any pass."""
+        # If a user clips or zeroes p.grad in place, this must not change the memory.
         kept = {part.data_ptr() for v in self.memory.values() if isinstance(v, Vector) for part in v.parts}
         for p, part, has in zip(self.params, direction.dense(), touched, strict=True):
             if has and part.dtype == p.dtype and part.stride() == p.stride():
@@ -150,15 +153,15 @@ class SharpnessAware(Wrapper):
         self.memory.update(before)
 
     def accumulate(self, closures: Sequence[Closure], sizes: Sequence[int] | None = None) -> Accumulation:
-        """The closure for `step` that runs `closures`, one for each micro-batch, and takes the mean over all samples.
+        """A closure for `step` that runs `closures`, one for each micro-batch, and takes the mean over all samples.
 
-        `sizes` are the samples of each micro-batch, None: all are equal. Each closure differentiates the mean over its
-        own samples: nobody divides by the number of micro-batches.
+        `sizes` are the numbers of samples of the micro-batches; None means that all are equal. Each closure
+        differentiates the mean over its own samples and does not divide by the number of micro-batches.
         """
         return Accumulation(closures, self.params, sizes)
 
     def _one(self, closure: Closure | Sequence[Closure] | None) -> Closure:
-        """What `step` was given as one closure, looked at."""
+        """The argument of `step` as one closure, after a check."""
         method = type(self).__name__
         if closure is None:
             raise TypeError(f"{method}.step needs a closure: def closure(): loss = ...; loss.backward(); return loss")
@@ -167,7 +170,7 @@ class SharpnessAware(Wrapper):
         if not callable(closure):
             raise TypeError(f"{method}.step needs a function, or a list of functions, not {closure!r}")
         code = getattr(arguments.inner_function(closure), "__code__", None)
-        if self.scaler is None and code is not self._seen_code:  # once for each function, not at each step
+        if self.scaler is None and code is not self._seen_code:  # check each function once, not at each step
             arguments.refuse_lonely_scaler(method, closure)
             self._seen_code = code
         return closure
@@ -194,32 +197,32 @@ class SharpnessAware(Wrapper):
         return [group["rho"] for group in self.param_groups]
 
     def times_rho(self, v: Vector) -> Vector:
-        """`rho * v`, with each group's own rho."""
+        """`rho * v`, with the rho of each group."""
         rhos = self.rhos()
         if all(rho == rhos[0] for rho in rhos):
             return v * rhos[0]
         return v * [rho for rho, group in zip(rhos, self.param_groups, strict=True) for _ in group["params"]]
 
     def to_radius(self, d: Vector) -> Vector:
-        """`rho * d/||d||`: the norm is over all parameters, rho is that of the group."""
+        """`rho * d/||d||`; the norm is over all parameters, and each group has its own rho."""
         return self.times_rho(d / (d.norm() + TINY))
 
     def draws(self) -> random.Random:
-        """A generator for this step, seeded by (seed, step): equal on all ranks and after a resume."""
+        """A random generator for this step, seeded by (seed, step), so it is equal on all ranks and after a resume."""
         return random.Random(f"{type(self).__name__} {self.seed} {self.memory['step']}")
 
     def generator(self) -> torch.Generator:
-        """torch's form of `draws`, on the device of the parameters."""
+        """The same as a torch generator, on the device of the parameters."""
         return torch.Generator(self.params[0].device).manual_seed(self.draws().getrandbits(63))
 
     def noise(self) -> Vector:
-        """Normal noise of expected squared length 1."""
+        """Normal noise whose expected squared length is 1."""
         generator, params = self.generator(), self.params
         parts = [torch.randn(p.shape, generator=generator, dtype=wide(p.dtype), device=p.device) for p in params]
         return Vector(parts) / math.sqrt(sum(p.numel() for p in params))
 
     def needs(self, name: str, why: str) -> int:
-        """The option `name` (total_steps or steps_per_epoch); raises ValueError when it was not given."""
+        """The option `name` (total_steps or steps_per_epoch); raises ValueError if it was not given."""
         value = getattr(self, name)
         if value is None or value < 1:
             raise ValueError(f"{type(self).__name__} needs {name}= (at least 1), {why}; got {value}")
@@ -227,5 +230,5 @@ class SharpnessAware(Wrapper):
 
     @property
     def sam_fraction(self) -> float:
-        """Share of the steps that took a second gradient."""
+        """Share of the steps that computed a second gradient."""
         return float(self.memory["sampled"] / max(1, self.memory["step"]))

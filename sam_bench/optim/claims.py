@@ -1,4 +1,4 @@
-"""What a method claims of itself. `sam-bench check` holds it to that; no step reads it."""
+"""What a method claims about itself. `sam-bench check` tests the claims; training does not read them."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -6,10 +6,10 @@ from typing import Any, NamedTuple
 
 
 class Limit(NamedTuple):
-    """With `options` the method is another one: `method` is a file of configs/optimizer.
+    """With `options` the method equals another one: `method`, a file of configs/optimizer.
 
-    Weights after a dozen steps in float32 agree within `tolerance`, which is above 1e-7 where the two guard a division
-    by zero differently.
+    The weights after a dozen steps in float32 agree within `tolerance`. It is above 1e-7 if the two methods guard
+    differently against a division by zero.
     """
 
     options: Mapping[str, Any]
@@ -19,17 +19,17 @@ class Limit(NamedTuple):
 
 @dataclass(frozen=True)
 class Claims:
-    """The attribute `claims` of an optimizer class; whatever is left out is not checked.
+    """The attribute `claims` of an optimizer class; a claim that is left out is not checked.
 
     Args:
-        passes: gradient evaluations of the first `steps` steps on batches of `n` samples, as `passes(optimizer, steps,
-            n)`: the cost in the paper.
-        neutral: the options with which, besides rho = 0, the method is its base.
-        limits: options with which the method is another one.
-        small: options with which each kind of step comes up within a dozen steps, for the checks.
-        one_process: whether two ranks train as one process on the whole batch does. No for a method that chooses among
-            the samples of its own rank.
-        recorded: class name of the method whose recorded trajectories this class reproduces; by default its own.
+        passes: `passes(optimizer, steps, n)` is the number of gradient evaluations in the first `steps` steps on
+            batches of `n` samples: the cost in the paper.
+        neutral: the options that, together with rho = 0, make the method its base.
+        limits: options with which the method equals another method.
+        small: options for the checks, with which a dozen steps contain each kind of step.
+        one_process: whether two ranks give the same training as one process on the whole batch. False for a method that
+            chooses among the samples of its own rank.
+        recorded: class name of the method whose recorded runs this class reproduces; None is its own name.
     """
 
     passes: Callable[[Any, int, int], float] | None = None

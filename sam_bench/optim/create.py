@@ -1,4 +1,4 @@
-"""A method by the name of its YAML file, without Hydra."""
+"""Build a method from the name of its YAML file, without Hydra."""
 
 import inspect
 from collections.abc import Callable, Iterable
@@ -19,9 +19,9 @@ def create_optimizer(
 ) -> SharpnessAware:  # fmt: skip
     """The method `name` (a file of configs/optimizer) around `base`, on the parameters of `model`.
 
-    `base` is an optimizer, a function of parameters that makes one, or a name from configs/base, with `base_options`
-    over its defaults. YAML files of your own are found in the folders of SAM_BENCH_CONFIGS. Raises UsageError for an
-    unknown name, TypeError for an unknown option.
+    `base` is an optimizer, a function that builds one from parameters, or a name from configs/base. `base_options`
+    override the defaults of that name. Your own YAML files are found in the folders of SAM_BENCH_CONFIGS. Raises
+    UsageError for an unknown name, TypeError for an unknown option.
     """
     config = read_component("optimizer", name)
     target = resolve_name(config.pop("_target_"))

@@ -14,7 +14,7 @@ def several_ranks() -> bool:
 
 
 def agree(value: Tensor) -> float:
-    """A scalar tensor as a float that is equal on all ranks (their mean): a decision taken on it cannot deadlock."""
+    """The mean of a scalar over the ranks, as a float. All ranks decide alike on it, so they cannot deadlock."""
     return mean(value).item()
 
 
@@ -36,7 +36,7 @@ def mean(value: Tensor) -> Tensor:
 
 
 def local_passes(model: nn.Module, local: bool) -> AbstractContextManager[None]:
-    """Within it a DistributedDataParallel model leaves the gradients of this rank as they are."""
+    """A context in which a DistributedDataParallel model does not average the gradients over the ranks."""
     if not (local and several_ranks()):
         return nullcontext()
     no_sync: Callable[[], AbstractContextManager[None]] | None = getattr(model, "no_sync", None)

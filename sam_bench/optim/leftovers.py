@@ -1,8 +1,8 @@
-"""Gradients that lie about when a step begins: a step that dropped them would lose what they were computed from.
+"""Find gradients that somebody computed before a step: the step would drop them without a word.
 
-The usual gradient accumulation (two `backward()`, then `step(closure)`) leaves such gradients, and every pass of a
-step starts from cleared ones: only the last micro-batch would train. A gradient that one of our steps wrote bears a
-mark, the version of its tensor at that time. Comparing marks costs no launch and no wait for the device.
+The usual gradient accumulation (two `backward()`, then `step(closure)`) leaves such gradients. Every pass of a step
+starts from cleared gradients, so only the last micro-batch would be trained on. A gradient that our own step wrote has
+a mark: the version of its tensor at that time. Comparing marks needs no kernel launch and no wait for the device.
 """
 
 from collections.abc import Iterator, Sequence
@@ -12,23 +12,23 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-MARK = "_sam_bench_version"  # an attribute of the tensor: it lives as long as the gradient and keeps nothing alive
+MARK = "_sam_bench_version"  # an attribute of the gradient tensor, so it disappears with the gradient
 
 
 def mark(params: Sequence[Tensor]) -> None:
-    """Note that the gradients of `params`, as they are now, hold nothing that a step has yet to use."""
+    """Mark the current gradients of `params` as used: a step may drop them."""
     for p in params:
         if (g := p.grad) is not None:
             setattr(g, MARK, g._version)
 
 
 def foreign(params: Sequence[Tensor]) -> list[Tensor]:
-    """The trainable of `params` whose gradient was computed or changed since the last `mark` and is not all zero."""
+    """The trainable `params` whose gradient was computed or changed since the last `mark` and is not all zero."""
     found = [p for p in params if p.requires_grad and p.grad is not None and not _marked(p.grad)]
     grads = [p.grad for p in found if p.grad is not None]
     if not grads or any(g.layout is not torch.strided for g in grads):
         return found
-    # Seldom reached: somebody else's zero_grad(set_to_none=False) leaves zeros, and zeros are no loss.
+    # Rarely reached. A foreign zero_grad(set_to_none=False) leaves zeros, and dropping zeros loses nothing.
     return found if torch.stack([s.float() for s in torch._foreach_norm(grads, 1)]).any() else []
 
 
@@ -38,9 +38,9 @@ def _marked(g: Tensor) -> bool:
 
 @contextmanager
 def cleared(params: Sequence[Tensor], model: nn.Module, method: str) -> Iterator[None]:
-    """Clear the gradients for a pass; foreign ones stay until the closure clears them, as it may do itself.
+    """Clear the gradients for a pass, but leave foreign ones to the closure, which may clear them itself.
 
-    Raises RuntimeError where it does not.
+    Raises RuntimeError if the closure does not clear them.
     """
     left = foreign(params)
     kept = {id(p) for p in left}
@@ -57,7 +57,7 @@ def cleared(params: Sequence[Tensor], model: nn.Module, method: str) -> Iterator
         if p.grad is g and g._version == version:
             lost.append(p)
 
-    # A hook on a parameter runs before its gradient is added to what is there.
+    # The hook of a parameter runs before autograd adds the new gradient to the old one.
     hooks = [entry[0].register_hook(partial(look, *entry)) for entry in before]
     try:
         yield

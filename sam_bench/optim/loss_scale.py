@@ -1,4 +1,4 @@
-"""fp16: the dynamic loss scale, moved by torch's own rule through GradScaler's public interface."""
+"""fp16: the dynamic loss scale, updated by torch's rule through GradScaler's public interface."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ import torch
 
 
 def update_scale(scaler: torch.amp.GradScaler, memory: dict[str, Any], finite: bool, scale: float) -> None:
-    """Shrink `scale` after an overflow, let it grow after enough good steps; the count of these is in `memory`."""
+    """Reduce `scale` after an overflow and raise it after enough good steps, which `memory` counts."""
     if not scaler.is_enabled():
         return
     grown = memory.get("growth", 0) + 1 if finite else 0

@@ -1,4 +1,4 @@
-"""The gradient oracle: everything that is hard about a sharpness-aware step, written once.
+"""The gradient oracle: everything that is hard in a sharpness-aware step, written once.
 
 `oracle()` is the gradient of the mini-batch at `w`, `oracle(eps)` the one at `w + eps`. Each call is one counted
 forward-backward pass.
@@ -18,13 +18,13 @@ from sam_bench.optim.wrapper import Wrapper
 
 
 def _own(g: Tensor) -> Tensor:
-    """`g`, copied if it is a part of a larger tensor: a bucket of DDP's gradients is overwritten by the next pass."""
+    """`g`, or a copy if it is a view into a larger tensor: the next pass overwrites DDP's gradient buckets."""
     return g.clone() if g._is_view() else g
 
 
 @contextmanager
 def rng_of(state: list[Tensor] | None, device: torch.device) -> Iterator[None]:
-    """Within it torch draws again what it drew from `state` on; None draws on."""
+    """A context in which torch's generators start from `state`; with None they are left alone."""
     if state is None:
         yield
         return
@@ -42,7 +42,7 @@ def rng_state(device: torch.device) -> list[Tensor]:
 
 
 def set_rng_state(state: list[Tensor], device: torch.device) -> None:
-    """Set torch's generators to `state`, which `rng_state` gave."""
+    """Set torch's generators to `state`, which `rng_state` returned."""
     torch.set_rng_state(state[0])
     if device.type == "cuda":
         torch.cuda.set_rng_state(state[1], device)
@@ -63,7 +63,7 @@ class Oracle:
         self.touched = [False] * len(self.params)
         self.stats = optimizer.running_stats
         self._stats_before = self.stats.copy()
-        self._stats_first: list[Tensor] | None = None  # after the first pass; copied when a second one comes
+        self._stats_first: list[Tensor] | None = None  # after the first pass; copied only if there is a second
         self._flags: list[Tensor] = []
         self._draws = rng_state(self.device) if optimizer.same_dropout else None
         self.scale = 1.0 if optimizer.scaler is None else optimizer.scaler.get_scale()  # waits for the device
@@ -73,16 +73,16 @@ class Oracle:
     def __call__(self, eps: Vector | None = None, index: Tensor | None = None) -> Vector:
         """The gradient at `w + eps`, on the samples `index` of the batch (all of them by default).
 
-        Raises RuntimeError when no parameter receives a gradient.
+        Raises RuntimeError if no parameter receives a gradient.
         """
         return self._pass(eps, index, moves=not self.losses)
 
     def pieces(self, indices: Sequence[Tensor | None]) -> list[Vector]:
-        """The gradient at `w` on each piece of the batch; together they are the first pass of the step."""
+        """The gradients at `w` on the pieces of the batch; together they are the first pass of the step."""
         return [self._pass(None, index, moves=True) for index in indices]
 
     def losses_at(self, eps: Vector) -> Tensor:
-        """The loss of each sample (n,) at `w + eps`: a forward pass alone where the closure takes `backward`."""
+        """The loss of each sample (n,) at `w + eps`; only a forward pass if the closure takes `backward`."""
         if not accepts(self.closure, "backward"):
             self._pass(eps, None, moves=False)
             return self.losses[-1]
@@ -92,7 +92,7 @@ class Oracle:
         return loss
 
     def _pass(self, eps: Vector | None, index: Tensor | None, moves: bool) -> Vector:
-        """Forward and backward from cleared gradients, counted."""
+        """One counted forward-backward that starts from cleared gradients."""
         arguments = {} if index is None else {"index": index}
         if self.losses:
             for p in self.params:
@@ -113,7 +113,7 @@ class Oracle:
         return g
 
     def _run(self, eps: Vector | None, arguments: dict[str, Any], *, moves: bool, grad: bool) -> Tensor:
-        """Call the closure at `w + eps`; its running statistics stay unless this pass `moves` them."""
+        """Call the closure at `w + eps`; the running statistics change only if `moves` is true."""
         draws = self._draws if self.losses else None
         if not moves and self._stats_first is None:
             self._stats_first = self.stats.copy()
@@ -132,7 +132,7 @@ class Oracle:
         return torch.as_tensor(loss, device=self.device).detach()
 
     def _take_gradient(self) -> Vector:
-        """The gradients as autograd made them, taken from the parameters; zeros where there is none."""
+        """Take the gradients from the parameters, without a copy; zeros for a parameter that has none."""
         grads = [p.grad for p in self.params]
         if any(g is not None and g.layout is not torch.strided for g in grads):
             raise TypeError("sparse gradients are not supported: build the embedding with sparse=False")
@@ -167,7 +167,7 @@ class Oracle:
 
     @property
     def n(self) -> int:
-        """Samples in the batch; raises ValueError when nobody says how many."""
+        """Number of samples in the batch; raises ValueError if it is unknown."""
         if self.samples is not None:
             return len(self.samples)
         if self.losses and self.losses[0].ndim == 1:
@@ -178,7 +178,7 @@ class Oracle:
         )
 
     def require_index(self) -> None:
-        """Raise TypeError unless the closure can compute chosen samples of the batch."""
+        """Raise TypeError unless the closure can compute a choice of samples."""
         if not accepts(self.closure, "index"):
             raise TypeError(
                 f"{type(self.optimizer).__name__} chooses samples of the batch: let the closure take index=None "
@@ -187,19 +187,19 @@ class Oracle:
 
     @property
     def grad_evals(self) -> float:
-        """Forward-backward passes on the full batch; a forward pass alone counts a third."""
+        """Forward-backward passes in units of the full batch; a forward pass alone counts as a third."""
         passes = self._full + self._samples / self.n if self._samples else self._full
         return passes + self._forwards / 3 if self._forwards else passes
 
     def finite(self, direction: Vector) -> bool:
-        """Whether every loss, every gradient and `direction` are finite on all ranks: the one wait for the device."""
+        """Whether all losses, all gradients and `direction` are finite on all ranks; the only wait for the device."""
         bound = direction.known_bound
         flags = [*self._flags, torch.as_tensor(direction.norm() if bound is None else bound, device=self.device)]
         dtype = self._flags[-1].dtype
         return distributed.all_true(torch.isfinite(torch.stack([flag.to(dtype) for flag in flags])).all())
 
     def undo(self) -> None:
-        """Set the running statistics back to before the step and drop the gradients."""
+        """Restore the running statistics from before the step and drop the gradients."""
         self.stats.put_back(self._stats_before)
         for p in self.params:
             p.grad = None

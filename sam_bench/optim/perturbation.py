@@ -1,4 +1,4 @@
-"""Weights that are `w + eps` for the time of a pass."""
+"""Perturb the weights for one pass and restore them exactly."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,9 +10,9 @@ from sam_bench.optim.vector import Vector
 
 
 class Perturbation:
-    """`with perturbation(params, eps)`: the weights are `w + eps`, and afterwards `w` to the last bit, in place.
+    """`with perturbation(params, eps)`: the weights are `w + eps` inside and bit for bit `w` afterwards, in place.
 
-    The memory of the saved copy is kept: on a CPU a fresh large tensor costs more in page faults than all else here.
+    The tensors of the saved copy are reused. On a CPU, the page faults of new large tensors cost more than the rest.
     """
 
     def __init__(self) -> None:

@@ -1,7 +1,7 @@
 """Vectors over all parameters, so that a line of code is a line of the paper.
 
-A vector is a list of tensors, one per parameter, and not one flat tensor: gradients are then taken as autograd made
-them, and nothing is copied (docs/optimizers/cost.md has the figures of both).
+A vector is a list of tensors, one per parameter, and not one flat tensor. So gradients are used as autograd made them,
+without a copy (docs/optimizers/cost.md has the measurements).
 """
 
 import math
@@ -12,14 +12,14 @@ import torch
 from torch import Tensor
 
 Scalar = float | Tensor
-LEAST = 1e-3  # a smaller factor is multiplied in: the tensors beside it grow as it shrinks
+LEAST = 1e-3  # a smaller factor is multiplied into the tensors, which would grow as it shrinks
 
 
 class Vector:
-    """`factor * parts`, which only `+=`, `*=` and `blend` change; `parts` are shaped like the parameters.
+    """`factor * parts`; `parts` have the shapes of the parameters. Only `+=`, `*=` and `blend` change a vector.
 
-    A product with a scalar only notes the factor, so `g + k * g_v` is one sweep over the memory. Scalars may be 0-dim
-    tensors: nothing here waits for the device.
+    A product with a scalar only stores the factor, so `g + k * g_v` reads the tensors once. Scalars may be 0-dim
+    tensors, so nothing here waits for the device.
     """
 
     __slots__ = ("_bound", "_norm", "factor", "parts")
@@ -30,15 +30,15 @@ class Vector:
         self._bound: Scalar | None = None
 
     def dense(self) -> list[Tensor]:
-        """The tensors themselves, the factor multiplied in; fresh ones if it is not 1."""
+        """The tensors with the factor multiplied in; new tensors unless the factor is 1."""
         return self.parts if self._is_plain() else list(torch._foreach_mul(self.parts, self.factor))
 
     def plain(self) -> "Vector":
-        """The same vector without a factor, which is itself if it has none: a norm that it knows is kept."""
+        """The same vector with factor 1: itself if it has factor 1 already, and then it keeps its known norm."""
         return self if self._is_plain() else Vector(self.dense())
 
     def settled(self) -> "Vector":
-        """The same vector as a checkpoint gives it back, bit by bit: without a factor, or beside a plain number."""
+        """The same vector in a form that a checkpoint restores bit for bit: its factor is a plain number or 1."""
         return self if isinstance(self.factor, float) and LEAST <= abs(self.factor) <= 1 / LEAST else self.plain()
 
     def _is_plain(self) -> bool:
@@ -47,7 +47,7 @@ class Vector:
     # -- arithmetic ----------------------------------------------------------------------------------------------
 
     def __mul__(self, other: "Scalar | Vector | list[float] | list[Tensor]") -> "Vector":
-        """Times a scalar, another vector element by element, or a list with a scalar for each tensor."""
+        """Multiply by a scalar, by a vector element by element, or by a list with one scalar per tensor."""
         if isinstance(other, Vector):
             return Vector(torch._foreach_mul(self.dense(), other.dense()))
         if isinstance(other, list):
@@ -61,7 +61,7 @@ class Vector:
     __rmul__ = __mul__
 
     def __imul__(self, other: "Scalar | Vector") -> Self:  # type: ignore[misc]  # lists are not taken here
-        """`v *= x` overwrites the tensors of `v`; never on one of the memory, as for `+=`."""
+        """`v *= x` overwrites the tensors of `v`; as with `+=`, never use it on a vector of the memory."""
         if isinstance(other, Vector):
             torch._foreach_mul_(self.parts, other.dense())
             self._norm = self._bound = None
@@ -82,13 +82,14 @@ class Vector:
         return self._sum(other, in_place=not self._is_plain())
 
     def __iadd__(self, other: "Vector") -> "Vector":
-        """`v += u` overwrites the tensors of `v`, which costs a third of fresh memory; never on one of the memory."""
+        """`v += u` overwrites the tensors of `v`: a third of the cost of new ones. Not for a vector of the memory."""
         return self._sum(other, in_place=True)
 
     def blend(self, decay: float, other: "Vector") -> None:
-        """Become `decay * self + other`, in one sweep and no fresh memory.
+        """Become `decay * self + other`, in one sweep over the tensors and without new memory.
 
-        `c*A + d*B` is `c * (A + d/c*B)`: the factor `c` is only noted. For a vector of the memory, in `afterwards`.
+        `c*A + d*B` is `c * (A + d/c*B)`, and the factor `c` is only stored. Use it in `afterwards`, for a vector of the
+        memory.
         """
         old = self.factor * decay
         if isinstance(old, float) and abs(old) >= LEAST and isinstance(other.factor, float):
@@ -105,7 +106,7 @@ class Vector:
 
     def _sum(self, other: "Vector", in_place: bool) -> "Vector":
         own, its = self.known_bound, other.known_bound
-        noted = isinstance(other.factor, float)  # then it is multiplied in on the way
+        noted = isinstance(other.factor, float)  # then the sum below multiplies it in
         add, alpha = (other.parts, float(other.factor)) if noted else (other.dense(), 1.0)
         if in_place:
             mine = self.dense()
@@ -119,7 +120,7 @@ class Vector:
 
     @property
     def known_bound(self) -> Scalar | None:
-        """At least the norm, by the triangle inequality: whether it is finite is known without a sweep over memory."""
+        """An upper bound of the norm, by the triangle inequality. It shows without a sweep that the norm is finite."""
         return self._bound if self._norm is None else self._norm
 
     def add_to(self, tensors: list[Tensor]) -> None:
@@ -174,7 +175,7 @@ class Vector:
 
 
 def _scalar(value: Scalar) -> Scalar:
-    """On the CPU a float: reading it costs nothing there, and sums can then multiply on the way."""
+    """A scalar tensor on the CPU as a float: reading it is free there, and a sum can then multiply by it."""
     if isinstance(value, Tensor) and not value.is_cuda and value.device.type == "cpu":
         return value.item()
     return value
@@ -193,7 +194,7 @@ def _one_dtype(values: Iterable[Tensor]) -> list[Tensor]:
 
 
 def wide(dtype: torch.dtype) -> torch.dtype:
-    """What a vector holds for parameters of `dtype`: float32 at least (an average in bf16 would stand still)."""
+    """The dtype of vectors over parameters of `dtype`: at least float32, because a bf16 average would not move."""
     return torch.promote_types(dtype, torch.float32)
 
 

@@ -1,6 +1,7 @@
-"""Policies: whether this step takes the second gradient. A policy keeps its state in the memory of the method.
+"""Policies that decide whether a step takes the second gradient. Their state is in the memory of the method.
 
-A policy is called once per step with the gradient and the memory; every scalar it reads is made equal on all ranks.
+A policy is called once per step with the gradient and the memory. It averages every scalar that it reads over the
+ranks, so that all ranks decide alike.
 """
 
 import math
@@ -39,7 +40,7 @@ class EveryK:
 
 @dataclass(frozen=True)
 class LargeGradient:
-    """Where the squared gradient norm `s_t` is large against its moving mean and deviation (AE-SAM, section 4.2).
+    """Steps whose squared gradient norm `s_t` is large for its moving mean and deviation (AE-SAM, section 4.2).
 
     The rule was read in two agreeing transcriptions, not in official code; `mu_0` and `sigma2_0` are unverified.
     """
@@ -56,7 +57,7 @@ class LargeGradient:
             raise ValueError(f"delta must be between 0 and 1, got {self.delta}")
 
     def __call__(self, g: Vector, memory: dict[str, Any]) -> bool:
-        """Whether `s_t >= mu_t + c_t sqrt(sigma2_t)`; one wait for the device."""
+        """Whether `s_t >= mu_t + c_t sqrt(sigma2_t)`; waits for the device once."""
         s = distributed.agree(g.norm() ** 2)
         delta = self.delta
         mu = delta * memory.get("mu", self.mu_0) + (1 - delta) * s

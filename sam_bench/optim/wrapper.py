@@ -1,4 +1,4 @@
-"""torch.optim.Optimizer by delegation: an optimizer in front of another one, and the state of both."""
+"""A torch.optim.Optimizer that delegates to another one and saves the state of both."""
 
 from collections import defaultdict
 from types import CodeType
@@ -15,22 +15,22 @@ from sam_bench.optim.vector import Vector, wide
 
 
 class Wrapper(Optimizer):
-    """Has the groups, state and defaults of `base`, and in its state dict a `memory` of its own."""
+    """An optimizer with the groups, state and defaults of `base`; its state dict also has its own `memory`."""
 
     base: Optimizer
     model: nn.Module
     rho: float
     scaler: torch.amp.GradScaler | None
     same_dropout: bool
-    local_passes: bool  # gradients are this rank's own; their mean is taken of the direction
+    local_passes: bool  # each rank keeps its own gradients; the direction is averaged over the ranks
     memory: dict[str, Any]
     vectors: tuple[str, ...] = ()  # entries of memory that are vectors over all parameters
     running_stats: RunningStats
     perturbation: Perturbation
-    _seen_code: CodeType | None = None  # of the last closure that was looked at
+    _seen_code: CodeType | None = None  # code of the last closure that was checked
 
     def __new__(cls, *args: Any, **options: Any) -> Self:
-        """Look at the form of the call before the constructor's signature refuses it in other words."""
+        """Check the form of the call first: a TypeError from the constructor's signature would not say what to do."""
         arguments.refuse_other_forms(cls.__name__, args, options)
         return super().__new__(cls)
 
@@ -51,16 +51,16 @@ class Wrapper(Optimizer):
 
     @property
     def params(self) -> list[Tensor]:
-        """All parameters, group after group: the order of the vectors."""
+        """All parameters, group by group, in the order that the vectors have."""
         return [p for group in self.param_groups for p in group["params"]]
 
     def zero_grad(self, set_to_none: bool = True) -> None:
-        """Drop gradients that lie about; not needed between steps, since each pass starts from cleared gradients."""
+        """Drop the gradients. Not needed between steps, because each pass starts from cleared gradients."""
         self.base.zero_grad(set_to_none)
         leftovers.mark(self.params)
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
-        """As torch's; vectors in memory get zeros for the new parameters, which come last."""
+        """Like torch's; the vectors in memory get zeros for the new parameters, which come last."""
         self.base.add_param_group(param_group)
         self._complete_groups()
 
@@ -73,7 +73,7 @@ class Wrapper(Optimizer):
         self.running_stats, self.perturbation = RunningStats(self.model), Perturbation()
 
     def _fit_memory(self) -> None:
-        """Vectors follow the parameters: to their device, and with zeros for parameters that were added."""
+        """Move the vectors to the device of the parameters, and add zeros for new parameters."""
         params = self.params
         for name in self.vectors:
             if (v := self.memory.get(name)) is None:
@@ -83,7 +83,7 @@ class Wrapper(Optimizer):
                 self.memory[name] = Vector([part.to(params[0].device) for part in v.parts] + added, v.factor)
 
     def state_dict(self) -> dict[str, Any]:
-        """`{"base": ..., "memory": ...}`: tensors and plain values, so `torch.load(weights_only=True)` reads it."""
+        """`{"base": ..., "memory": ...}`: only tensors and plain values, for `torch.load(weights_only=True)`."""
         for before in self._optimizer_state_dict_pre_hooks.values():
             before(self)
         memory = {name: value.parts if isinstance(value, Vector) else value for name, value in self.memory.items()}
@@ -95,7 +95,7 @@ class Wrapper(Optimizer):
 
     @torch.no_grad()
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Continue exactly where `state_dict` was taken; raises ValueError for the state of something else."""
+        """Continue exactly where `state_dict` was saved; raises ValueError for the state of another optimizer."""
         for before in self._optimizer_load_state_dict_pre_hooks.values():
             state_dict = before(self, state_dict) or state_dict
         arguments.check_state(type(self).__name__, self.vectors, self.params, state_dict)

@@ -8,13 +8,13 @@ from torch import Tensor
 
 from sam_bench.sharpness.surface import Surface
 
-BASIS = 32  # Lanczos vectors kept at once: memory is that many times the weights
+BASIS = 32  # number of Lanczos vectors in memory, each as large as the weights
 TINY = 1e-300
 
 
 @dataclass(frozen=True)
 class Eigenvalue:
-    """An eigenvalue, the norm of H v - value v for its unit vector v, and the Hessian products that it took."""
+    """An eigenvalue, the norm of H v - value v for its unit vector v, and the number of Hessian products used."""
 
     value: float
     residual: float
@@ -25,13 +25,14 @@ class Eigenvalue:
 def largest_eigenvalue(
     product: Callable[[Tensor], Tensor], start: Tensor, *, tolerance: float, most: int
 ) -> Eigenvalue:
-    """The algebraically largest eigenvalue of a symmetric matrix, given by its products, from the vector `start` (N,).
+    """The algebraically largest eigenvalue of a symmetric matrix, from its products with vectors; `start` (N,).
 
-    Lanczos (1950) with full reorthogonalisation, begun again from the best vector when BASIS are held. Converged when
-    the residual is below `tolerance` times the value: the value's error is then smaller still. `most` products.
+    Lanczos (1950) with full reorthogonalisation. It restarts from the best vector after BASIS vectors. It has converged
+    if the residual is below `tolerance` times the value; the error of the value is then smaller still. It uses at most
+    `most` products.
 
-    scipy's eigsh was weighed and left. With tolerance 0.001 it took 21 products where this takes 10 to 12 (five
-    matrices of 2,000 rows, ten large eigenvalues over a bulk), and it has no estimate when the products run out.
+    We do not use scipy's eigsh. With tolerance 0.001 it took 21 products where this takes 10 to 12 (five matrices of
+    2,000 rows, ten large eigenvalues over a bulk), and it gives no estimate if the products run out.
     """
     v, products = start / start.norm(), 0
     while True:
@@ -41,7 +42,7 @@ def largest_eigenvalue(
             products += 1
             alphas.append(torch.dot(w, basis[-1]).item())
             stacked = torch.stack(basis)
-            for _ in range(2):  # once is not enough in floating point
+            for _ in range(2):  # a single pass is not enough in floating point
                 w = w - stacked.T @ (stacked @ w)
             betas.append(w.norm().item())
             values, vectors = torch.linalg.eigh(_tridiagonal(alphas, betas[:-1]))
@@ -74,10 +75,10 @@ def trace_samples(product: Callable[[Tensor], Tensor], like: Tensor, probes: int
 
 
 def batch_rises(surface: Surface, groups: list, rho: float, steps: int) -> Tensor:
-    """m-sharpness: for each group of m samples the largest loss rise found within rho (groups,).
+    """m-sharpness (groups,): for each group of m samples, the largest rise of the loss found within the radius rho.
 
-    Foret et al. (ICLR 2021), section 3.1 and figure 3. One step is SAM's own, `rho * g/||g||`; each further one goes
-    rho along the gradient where it is and back onto the ball, and the largest rise on the way counts.
+    Foret et al. (ICLR 2021), section 3.1 and figure 3. The first step is SAM's, `rho * g/||g||`. Each further step goes
+    rho along the gradient at the current point and then back onto the ball. The largest rise on the way counts.
     """
     rises = []
     for group in groups:
@@ -95,7 +96,7 @@ def batch_rises(surface: Surface, groups: list, rho: float, steps: int) -> Tenso
 def ball_rises(surface: Surface, rho: float, directions: int, generator: torch.Generator) -> Tensor:
     """Loss rises at points drawn uniformly from the ball of radius rho, each with its mirror image (directions,).
 
-    A pair's mean is free of the slope, so that what is left is curvature: about rho^2 trace / (2 (N + 2)).
+    The slope cancels in the mean of a pair. What is left is curvature: about rho^2 trace / (2 (N + 2)).
     """
     n, here = len(surface), surface.loss()
     rises = []

@@ -7,10 +7,10 @@ from sam_bench.sharpness.surface import Surface
 
 
 def filter_normalised(surface: Surface, generator: torch.Generator) -> Tensor:
-    """A random direction (N,) in which every filter is as long as the weights' (Li et al., section 4).
+    """A random direction (N,) whose filters are as long as those of the weights (Li et al., section 4).
 
-    A filter is what belongs to one output: a row of a matrix, a kernel of a convolution. Biases and the scales of
-    normalisation layers do not move, as in the authors' code.
+    A filter is the weights of one output: a row of a matrix, or a kernel of a convolution. The direction is zero for
+    biases and for the scales of normalisation layers, as in the authors' code.
     """
     parts = []
     for p in surface.params:
@@ -24,7 +24,7 @@ def filter_normalised(surface: Surface, generator: torch.Generator) -> Tensor:
 
 
 def plane(surface: Surface, points: int, span: float, generator: torch.Generator) -> tuple[list[float], list[list]]:
-    """Places along either axis (points,), and the loss at each pair of them: [second axis][first axis]."""
+    """Points along each axis (points,), and the loss at each pair of points: [second axis][first axis]."""
     first, second = (filter_normalised(surface, generator) for _ in range(2))
     axis = torch.linspace(-span, span, points, dtype=torch.float64).tolist()
     return axis, [[surface.loss(a * first + b * second) for a in axis] for b in axis]

@@ -1,4 +1,4 @@
-"""What is measured on a finished run afterwards: sharpness, a loss landscape, successive gradients."""
+"""Measurements on a finished run: sharpness, a loss landscape, successive gradients."""
 
 import contextlib
 import datetime
@@ -30,7 +30,7 @@ SETTINGS = {
     "landscape": ("samples", "m", "points", "span", "seed"),
     "gradients": ("every", "rho"),
 }
-TRACE_TOLERANCE = 0.1  # relative standard error with which a trace counts as converged
+TRACE_TOLERANCE = 0.1  # relative standard error below which a trace counts as converged
 
 
 @dataclass(frozen=True)
@@ -44,14 +44,14 @@ class Finished:
 
     @property
     def device(self) -> torch.device:
-        """Where to measure."""
+        """The device to measure on."""
         return pick_device(self.cell.config["device"])
 
 
 def finished(cell: RunSpec, results: Path) -> Finished | None:
-    """The cell's run if it is finished and its best weights are there.
+    """The cell's run if it is finished and its best weights exist.
 
-    Raises UsageError where its record cannot be used, and where the weights are not those that the run wrote.
+    Raises UsageError if its record cannot be used, or if the weights are not those that the run wrote.
     """
     folder = RunDirectory(results, cell.run_id).final
     weights = folder / "best.pt"
@@ -78,9 +78,9 @@ def settings_of(kind: str, options: Mapping, cell: RunSpec) -> dict:
 
 
 def measure(kind: str, found: Finished, settings: Mapping, results: Path) -> tuple[Path, bool]:
-    """The added record of this kind: its path, and whether it was made now or before.
+    """The added record of this kind: its path, and whether this call made it or it existed before.
 
-    Raises UsageError where the data are not those that the run saw.
+    Raises UsageError if the data are not those that the run was trained on.
     """
     path = added.place(results, kind, found.cell.run_id, settings, found.weights_sha256)
     if path.exists():
@@ -110,7 +110,7 @@ def _check_data(task, found: Finished) -> None:
 
 
 def _surface(found: Finished, settings: Mapping) -> tuple[Surface, dict, object, torch.nn.Module]:
-    """The training loss on a fixed subset of the train split at the best weights, and what it is, in words."""
+    """The training loss on a fixed subset of the train split at the best weights, and a description of the subset."""
     device, config = found.device, found.cell.config
     task, model = build(found.cell, device)
     _check_data(task, found)
@@ -162,16 +162,16 @@ def _spread(values: torch.Tensor) -> dict:
 
 
 def _trace(values: torch.Tensor) -> dict:
-    """The estimate, its standard error, and whether that is small beside it."""
+    """The estimate, its standard error, and whether the error is small relative to the estimate."""
     found = _spread(values)
     error = found["std"] / len(values) ** 0.5
     return {**found, "standard_error": error, "converged": error <= TRACE_TOLERANCE * abs(found["mean"])}
 
 
 def _gap(task, model, record: Mapping) -> dict:
-    """Test minus train, loss and metric, larger where the test split fares worse; the record's own test values."""
+    """Test minus train, for loss and metric; larger if the test split is worse. Test values are the record's own."""
     size = record["config"]["train"]["eval_batch_size"]
-    # in fp32, whatever the run's precision: the train split is read once more, the test split is not
+    # in fp32 for any precision of the run; this reads the train split once more, but not the test split
     train, _ = evaluate(model, task, "train", batch_size=size, autocast=contextlib.nullcontext)
     name, sign = record["metric"]["name"], -1 if record["metric"]["higher_is_better"] else 1
     test = {key: record["metrics"].get(key) for key in ("test/loss", f"test/{name}")}
@@ -212,4 +212,4 @@ def _gradients(found: Finished, settings: Mapping) -> dict:
 
 
 def _nothing(*_) -> None:
-    """The watched run writes no checkpoint and tells nobody."""
+    """Do nothing: the watched run writes no checkpoint and reports to nobody."""

@@ -12,7 +12,7 @@ from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
 
 class Wide:
-    """A batch whose floating-point tensors are read in float64; everything else is the batch's own."""
+    """A batch whose floating-point tensors are returned in float64; everything else is unchanged."""
 
     def __init__(self, batch: Any):
         self._batch = batch
@@ -31,8 +31,8 @@ class Wide:
 class Surface:
     """Mean loss over batches, with its gradient and Hessian products; vectors are flat (N,), float64.
 
-    `loss(model, batch)` answers one value per sample (n,). The model is copied, widened and set to evaluation: no
-    dropout, running statistics as they are; the loss is then one function of the weights, whoever asks how often.
+    `loss(model, batch)` returns one value per sample (n,). The model is a float64 copy in evaluation mode, without
+    dropout and with fixed running statistics. So the loss is a function of the weights alone.
     """
 
     def __init__(self, model: nn.Module, batches: Sequence[Any], loss: Callable[[nn.Module, Any], Tensor]):
@@ -42,12 +42,12 @@ class Surface:
         self.weights = parameters_to_vector(self.params).detach().clone()
 
     def __len__(self) -> int:
-        """Number of weights."""
+        """The number of weights."""
         return len(self.weights)
 
     @contextmanager
     def at(self, eps: Tensor) -> Iterator[None]:
-        """Within it the weights are `w + eps`."""
+        """A context in which the weights are `w + eps`."""
         vector_to_parameters(self.weights + eps, self.params)
         try:
             yield
@@ -59,13 +59,13 @@ class Surface:
         chosen = self.batches if batches is None else batches
         samples = sum(map(len, chosen))
         for batch in chosen:
-            # The fused attention kernels have no second derivative.
+            # Fused attention kernels have no second derivative.
             with sdpa_kernel(SDPBackend.MATH):
                 yield self._loss(self.model, batch).sum() / samples
 
     @torch.no_grad()
     def loss(self, eps: Tensor | None = None, batches: Sequence[Wide] | None = None) -> float:
-        """The mean loss at `w + eps`, over all batches or these."""
+        """The mean loss at `w + eps`, over all batches or the given ones."""
         with self.at(torch.zeros_like(self.weights) if eps is None else eps):
             return sum(part.item() for part in self._parts(batches))
 

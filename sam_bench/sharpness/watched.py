@@ -1,8 +1,8 @@
-"""How the gradients of successive steps compare: a run is trained again, to the same bits, and watched.
+"""Compare the gradients of successive steps: train a run again, to the same bits, and measure on the way.
 
-The observations on which GraphSAM (arXiv 2406.13137) and LookSAM (arXiv 2203.02714) rest: how long `g` and `g_s` are,
-how much they turn from one step to the next, whether the last `g_s` foretells the next `g`, and how close the direction
-that the method takes is to SAM's.
+These are the observations behind GraphSAM (arXiv 2406.13137) and LookSAM (arXiv 2203.02714): the norms of `g` and
+`g_s`, how much they turn from one step to the next, whether the last `g_s` predicts the next `g`, and how close the
+direction of the method is to SAM's.
 """
 
 import math
@@ -21,11 +21,11 @@ COLUMNS = ("step", "epoch", "norm_g", "norm_g_s", "norm_direction", "cos_g", "co
 
 
 class WatchedTrainer(Trainer):
-    """Trains exactly as its parent; `rows` gets what two extra passes per watched step show.
+    """Trains exactly like its parent; `rows` gets the results of two extra passes per watched step.
 
-    Watched are every `every`-th step and the one after it: cosines (columns `cos_*`) need two in a row. `rho` is the
-    radius of `g_s`, the same for all methods. The extra passes see the step's own batch and random numbers, and leave
-    weights, running statistics and generators as they were.
+    Every `every`-th step and the one after it are watched, because cosines (columns `cos_*`) need two steps in a row.
+    `rho` is the radius of `g_s`, the same for all methods. The extra passes use the batch and the random numbers of the
+    step. They do not change weights, running statistics or generators.
     """
 
     every, rho = 7, 0.05
@@ -39,7 +39,7 @@ class WatchedTrainer(Trainer):
         self._keep_directions()
 
     def _keep_directions(self) -> None:
-        """Copy each watched step's direction as the method gives it: bases with momentum may work in its memory."""
+        """Copy the direction of each watched step before the base gets it: a base with momentum may overwrite it."""
         direction = self.optimizer.direction
 
         def kept(oracle):
@@ -70,7 +70,7 @@ class WatchedTrainer(Trainer):
 
     @torch.no_grad()
     def _look(self, index: Tensor) -> tuple[Vector, Vector]:
-        """`g` and `g_s` of the step that comes next."""
+        """Compute `g` and `g_s` of the next step."""
         self._seed_draws()
         batch = self.task.collate(index, train=True, generator=self.draws)
         closure, before, state = self.closure_of(batch), self._statistics.copy(), rng_state(self.device)
@@ -88,13 +88,13 @@ class WatchedTrainer(Trainer):
         return found[0], found[1]
 
     def _gradient(self, scale: float = 1.0) -> Vector:
-        """What the parameters hold as their gradients, copied."""
+        """A copy of the gradients of the parameters."""
         params = self.optimizer.params
         parts = [torch.zeros_like(p) if p.grad is None else p.grad * scale for p in params]
         return Vector(part.detach().float() for part in parts)
 
 
 def cosine(one: Vector, other: Vector) -> float:
-    """Cosine of the angle between two vectors; NaN where one is zero."""
+    """Cosine of the angle between two vectors; NaN if one is zero."""
     lengths = (one.norm() * other.norm()).item()
     return (one @ other).item() / lengths if lengths > 0 else math.nan

@@ -1,7 +1,7 @@
-"""Added records: what was measured on a finished run afterwards. The run's own folder is never touched.
+"""Added records: measurements on a finished run. The run's own folder is never changed.
 
-`RESULTS/<kind>/<run_id>-<8 hex>.json`, the digits being a hash of the settings and of the weights that were measured:
-another question, or other weights under the same name, make another file. Written whole, once, never edited.
+They are files `RESULTS/<kind>/<run_id>-<8 hex>.json`. The digits are a hash of the settings and of the measured
+weights, so other settings or other weights make another file. A file is written once, completely, and never edited.
 """
 
 import contextlib
@@ -25,19 +25,19 @@ from sam_bench.store.schema import Malformed, check
 
 SCHEMA = 2
 Kind = Literal["sharpness", "landscape", "gradients"]
-READABLE = (1, 2)  # 1 had no checksum of its own
+READABLE = (1, 2)  # schema 1 had no checksum of its own
 KINDS: Mapping[str, Any] = {"sharpness": Sharpness, "landscape": Landscape, "gradients": Gradients}
 NAME = re.compile(r"(?P<run_id>.+)-[0-9a-f]{8}\.json")
 
 
 def place(results_dir: Path, kind: str, run_id: str, settings: Mapping[str, Any], weights_sha256: str) -> Path:
-    """Where the measurement of a run with these settings lies, or will."""
+    """The path of the measurement of a run with these settings, which may not exist yet."""
     content = json.dumps([settings, weights_sha256], sort_keys=True)
     return Path(results_dir) / kind / f"{run_id}-{hashlib.sha256(content.encode()).hexdigest()[:8]}.json"
 
 
 def write(path: Path, content: Mapping[str, Any]) -> bool:
-    """Write an added record whole, if none is there; whether this call did it. Raises UsageError."""
+    """Write an added record, completely, unless there is one; returns whether it was written. Raises UsageError."""
     draft = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
     need_real_folder(path.parent)
     with advice(path):
@@ -46,7 +46,7 @@ def write(path: Path, content: Mapping[str, Any]) -> bool:
             with open(draft, "xb") as file:
                 file.write(as_json_with_checksum({"schema": SCHEMA, **content}))
             with contextlib.suppress(FileExistsError):
-                os.link(draft, path)  # unlike a rename it never replaces what is there
+                os.link(draft, path)  # unlike a rename, a link never replaces a file
                 return True
         finally:
             draft.unlink(missing_ok=True)
@@ -90,7 +90,7 @@ def _checked(content: Any) -> Measurement:
 
 
 def _check_rows(rows: Mapping[str, Sequence[float | None]]) -> None:
-    """Columns of one length, of which those that say when have no gaps."""
+    """Check that all columns have one length, and that those with the time have no gaps."""
     if len({len(values) for values in rows.values()}) > 1:
         raise Malformed("rows has columns of different lengths")
     for name in ("step", "epoch"):
@@ -105,10 +105,10 @@ def load(records: Sequence[Record], kind: Literal["landscape"]) -> dict[str, Lan
 @overload
 def load(records: Sequence[Record], kind: Literal["gradients"]) -> dict[str, Gradients]: ...
 def load(records: Sequence[Record], kind: Kind) -> Mapping[str, Measurement]:
-    """The added records of a kind beside these loaded records, {run_id: content}, all with the same settings.
+    """The added records of a kind that belong to these loaded records: {run_id: content}, all with the same settings.
 
-    Where a run was measured several times, the settings that most of the runs share are taken, the first in the order
-    of their text among equals. A measurement of other data than the record's is not the run's and is left out.
+    If there are several settings, the one that most runs share is taken; among equals, the first in alphabetical order.
+    A measurement on other data than the record's does not belong to the run and is left out.
     """
     by_settings: dict[str, dict[str, Measurement]] = {}
     for record, path in _beside(records, kind):
@@ -122,7 +122,7 @@ def load(records: Sequence[Record], kind: Kind) -> Mapping[str, Measurement]:
 
 
 def unusable(records: Sequence[Record]) -> list[str]:
-    """What is wrong with the added records beside these loaded records, a line for each that cannot be used."""
+    """What is wrong with the added records of these loaded records: one line for each that cannot be used."""
     found = []
     for kind in KINDS:
         try:
@@ -154,7 +154,7 @@ def _data(record: Record) -> dict[str, str]:
 
 
 def _files(folder: Path) -> dict[str, list[Path]]:
-    """The files of a folder by run id, in the order of their names."""
+    """The files of a folder by run id, sorted by name."""
     found: dict[str, list[Path]] = {}
     need_real_folder(folder)
     with contextlib.suppress(FileNotFoundError):

@@ -1,4 +1,4 @@
-"""What a record says of a file of the user's own: its name and its content, not the folder that it lay in."""
+"""Remove folders from what a record says about the user's own file: its name and checksum stay, its folder goes."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -17,7 +17,7 @@ def config_without_folders(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def overrides_without_folders(overrides: Sequence[str]) -> list[str]:
-    """The words of a command line with the base name of dataset.path."""
+    """The overrides of a command line with the base name of dataset.path."""
     return [_short(word) for word in overrides]
 
 

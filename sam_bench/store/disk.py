@@ -1,7 +1,7 @@
-"""Writing files that are there whole or not at all, and opening only what may be opened in a results folder.
+"""Write files completely or not at all, and open only real folders and regular files in a results folder.
 
-A results folder may come from somebody else. Below it only real folders and regular files are opened, never a link:
-`depth` says how many names at the end of a path that rule holds for. Above it links are the user's own.
+A results folder may come from somebody else. So no link is followed below it. `depth` says for how many names at the
+end of a path this rule holds. Links above the results folder are the user's own and are followed.
 """
 
 import contextlib
@@ -19,15 +19,15 @@ from sam_bench.errors import UsageError
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 PROTECTED = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.EISDIR)
 FAULTY = (errno.EIO, errno.ESTALE, errno.ENXIO, errno.ETIMEDOUT)
-ASTRAY = (errno.ELOOP, errno.ENOTDIR, errno.ENXIO, errno.EISDIR)  # answers of links, pipes, what is no folder, a folder
+ASTRAY = (errno.ELOOP, errno.ENOTDIR, errno.ENXIO, errno.EISDIR)  # a link, not a folder, a pipe, a folder
 FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-FILE = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC  # a pipe without a writer would block for ever
-TEXT_LIMIT = 2**26  # bytes of a record, a curve, a lease: they take kilobytes
+FILE = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC  # opening a pipe without a writer would block for ever
+TEXT_LIMIT = 2**26  # bytes of a record, a curve or a lease, which take kilobytes
 WEIGHTS_LIMIT = 2**35  # bytes of weights and checkpoints
 
 
 class Astray(UsageError):
-    """A link, a special file or a file of unbelievable size, where a results folder has a file or folder of its own."""
+    """A link, a special file or a far too large file in place of a file or folder of the results folder."""
 
     def __init__(self, path: Path, what: str):
         super().__init__(
@@ -37,7 +37,7 @@ class Astray(UsageError):
 
 @contextlib.contextmanager
 def advice(path: Path) -> Iterator[None]:
-    """Turn the errors of a full, protected or faulty disk into a UsageError that says what to try."""
+    """Turn errors of a full, read-only or broken disk into a UsageError that says what to try."""
     try:
         yield
     except OSError as error:
@@ -53,7 +53,7 @@ def advice(path: Path) -> Iterator[None]:
 
 
 def atomic_write(path: Path, data: bytes, sync: bool = True) -> None:
-    """Write a file so that its old or its new content is there, whole, whatever happens. Raises UsageError."""
+    """Write a file so that its old or its new content always exists completely. Raises UsageError."""
     draft = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
     with advice(path):
         try:
@@ -66,13 +66,13 @@ def atomic_write(path: Path, data: bytes, sync: bool = True) -> None:
             if sync:
                 sync_folder(path.parent)
         except BaseException:
-            with contextlib.suppress(OSError):  # what matters is why it could not be written
+            with contextlib.suppress(OSError):  # the first error says why it could not be written
                 draft.unlink(missing_ok=True)
             raise
 
 
 def sync_folder(folder: Path) -> None:
-    """Make the names in a folder survive a power cut."""
+    """Sync a folder, so that the names in it survive a power cut."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -87,7 +87,7 @@ def checksum(path: Path) -> str:
 
 
 def open_folder(path: Path, depth: int = 2) -> int:
-    """A descriptor of a real folder, to be closed. Raises Astray for a link, FileNotFoundError, OSError."""
+    """A descriptor of a real folder, which the caller closes. Raises Astray for a link, FileNotFoundError, OSError."""
     path = path.absolute()
     folder = os.open(path.parents[depth - 1], os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     for name in path.parts[-depth:]:
@@ -95,14 +95,14 @@ def open_folder(path: Path, depth: int = 2) -> int:
         try:
             folder = os.open(name, FOLDER, dir_fd=outer)
         except OSError as error:
-            raise (Astray(path, "is a link or no folder") if error.errno in ASTRAY else error) from None
+            raise (Astray(path, "is a link or not a folder") if error.errno in ASTRAY else error) from None
         finally:
             os.close(outer)
     return folder
 
 
 def need_real_folder(path: Path, depth: int = 1) -> None:
-    """Raise Astray where something lies at `path` that is a link or no folder; nothing may lie there."""
+    """Raise Astray if `path` is a link or not a folder; it need not exist."""
     with contextlib.suppress(FileNotFoundError):
         os.close(open_folder(path, depth))
 
@@ -121,7 +121,7 @@ def open_at(folder: int, name: str, path: Path, limit: int, flags: int = os.O_RD
 
 
 def open_file(path: Path, limit: int = TEXT_LIMIT, depth: int = 3) -> BufferedReader:
-    """A regular file of at most `limit` bytes, to read. Raises Astray, FileNotFoundError, OSError."""
+    """Open a regular file of at most `limit` bytes for reading. Raises Astray, FileNotFoundError, OSError."""
     folder = open_folder(path.parent, depth - 1)
     try:
         return os.fdopen(open_at(folder, path.name, path, limit), "rb")
@@ -136,16 +136,16 @@ def file_checksum(path: Path, depth: int = 3) -> str:
 
 
 def read_file(path: Path, limit: int = TEXT_LIMIT, depth: int = 3) -> bytes:
-    """What a regular file holds. Raises Astray, FileNotFoundError, OSError."""
+    """The content of a regular file. Raises Astray, FileNotFoundError, OSError."""
     with open_file(path, limit, depth) as file:
         content = file.read(limit + 1)
-    if len(content) > limit:  # it grows, or does not say how large it is
+    if len(content) > limit:  # the file grows, or does not say how large it is
         raise Astray(path, "is too large")
     return content
 
 
 def open_log(path: Path) -> int:
-    """A descriptor that adds to a log in a folder of the results folder. Raises UsageError."""
+    """A descriptor that appends to a log in a folder of the results folder. Raises UsageError."""
     with advice(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         folder = open_folder(path.parent, 1)

@@ -1,8 +1,8 @@
 """One run on disk: claimed by a lease, written whole or not at all, never edited.
 
-`RESULTS/runs/<run_id>/` holds a finished run (`record.json`, `curve.csv`, `best.pt`); `<run_id>.running/` one that is
-under way or was interrupted (checkpoint, lease, heartbeat); `<run_id>.failed/` the last failed attempt. A kill at any
-moment leaves one of these whole: `record.json` is the last file written, and the folder is renamed after it.
+`RESULTS/runs/<run_id>/` holds a finished run (`record.json`, `curve.csv`, `best.pt`). `<run_id>.running/` holds a run
+that is in progress or was interrupted (checkpoint, lease, heartbeat). `<run_id>.failed/` holds the last failed attempt.
+A kill at any moment leaves one of these complete: `record.json` is written last, and then the folder is renamed.
 """
 
 import contextlib
@@ -34,10 +34,10 @@ from sam_bench.store.owner import owner
 from sam_bench.store.plain_json import as_json, as_json_with_checksum, decode
 from sam_bench.store.record import SCHEMA, as_csv, checked, damaged_files, read_record
 
-FILES = ("best.pt", "curve.csv")  # beside record.json, which holds their checksums
+FILES = ("best.pt", "curve.csv")  # the other files of a run; record.json has their checksums
 HEARTBEAT_EVERY = 1.0  # seconds
 RENEW_EVERY = 10.0  # seconds
-# The names that this program gives. Nothing else is ever deleted: what lies beside them is somebody's.
+# The names that this program uses. It never deletes any other file, because that belongs to somebody else.
 LEASES = re.compile(r"\.?lease\.[0-9a-f]+(\.[0-9a-f]{32})?")
 DRAFTS = re.compile(
     r"\.(heartbeat\.json|record\.json|curve\.csv|best\.pt|checkpoint\.pt)\.[0-9a-f]{32}|checkpoint\.pt\.[0-9]+\.tmp"
@@ -47,14 +47,14 @@ WRITTEN = re.compile(rf"{WORKING.pattern}|{LEASES.pattern}|record\.json|curve\.c
 
 
 class LeaseLost(UsageError):
-    """Another process has taken this run over, because this one was silent for too long: it must stop writing."""
+    """Another process has taken over this run, because this one was silent for too long. It must stop writing."""
 
 
 class RunDirectory:
     """One run on disk: `claim` it, send heartbeats, then `finish`, `fail` or `release` it.
 
-    Every writing method raises UsageError when the disk is full or may not be written, and LeaseLost when another
-    process has taken the run over. `stale_after` (s) as in `lease.Lease`.
+    Every writing method raises UsageError if the disk is full or not writable, and LeaseLost if another process has
+    taken over the run. `stale_after` (s) as in `lease.Lease`.
     """
 
     def __init__(self, results_dir: Path, run_id: str, stale_after: float | None = None):
@@ -65,7 +65,7 @@ class RunDirectory:
         self.failed = runs / f"{run_id}.failed"
         self.lease = Lease(self.working, stale_after)
         self._last_heartbeat = -math.inf
-        self._made: list[Path] = []  # folders that were made for the claim, gone with it if it comes to nothing
+        self._made: list[Path] = []  # folders made for the claim, removed if the claim fails
 
     @property
     def finished(self) -> bool:
@@ -73,7 +73,7 @@ class RunDirectory:
         return os.path.lexists(self.final)
 
     def claim(self) -> bool:
-        """Take the run, to start or resume it in `working`; False when it is finished or somebody else works on it."""
+        """Claim the run, to start or resume it in `working`; False if it is finished or another process works on it."""
         with advice(self.working):
             for path in (self.final, self.working, self.failed):
                 need_real_folder(path, 2)
@@ -85,9 +85,9 @@ class RunDirectory:
                 try:
                     _need_regular(self.working)
                     taken = self.lease.acquire()
-                except FileNotFoundError:  # its owner finished and renamed the folder under our hands
+                except FileNotFoundError:  # its owner finished and renamed the folder meanwhile
                     taken = False
-                if self.finished:  # it became final meanwhile, so this folder holds nothing but leases
+                if self.finished:  # the run became final meanwhile, so this folder holds only leases
                     self._give_back()
                 elif not taken:
                     return False
@@ -98,7 +98,7 @@ class RunDirectory:
 
     @contextlib.contextmanager
     def alive(self) -> Iterator[None]:
-        """Renew the lease from a thread meanwhile: set-up and evaluation last, and send no heartbeats."""
+        """Renew the lease from a thread in the block: set-up and evaluation take long and send no heartbeats."""
         ended = threading.Event()
 
         def renew() -> None:
@@ -115,17 +115,17 @@ class RunDirectory:
             thread.join()
 
     def heartbeat(self, info: Mapping[str, Any]) -> None:
-        """Say that the run is alive and how far it is (step, steps, epoch, metric); at most once a second."""
+        """Report that the run is alive and how far it is (step, steps, epoch, metric); at most once a second."""
         now = time.monotonic()
         if now - self._last_heartbeat < HEARTBEAT_EVERY:
             return
         self._check_lease()
         self._last_heartbeat = now
-        with contextlib.suppress(UsageError):  # a full disk stops the run at its next checkpoint, not here
+        with contextlib.suppress(UsageError):  # a full disk stops the run at its next checkpoint, not at a heartbeat
             atomic_write(self.working / "heartbeat.json", as_json({**info, "time": time.time()}), sync=False)
 
     def release(self) -> None:
-        """Give the run back unfinished: the next claim resumes it from what lies in `working`, if anything does."""
+        """Release the run unfinished: the next claim resumes it from the files in `working`, if there are any."""
         with advice(self.working):
             self._give_back()
 
@@ -148,7 +148,7 @@ class RunDirectory:
         return self.failed
 
     def _write(self, record: Mapping[str, Any], curve_rows: Sequence[Mapping[str, Any]]) -> None:
-        """The record last: with it, and with the files whose checksums it holds, the run is complete."""
+        """Write the record last: with it and the files whose checksums it has, the run is complete."""
         if curve_rows or record["status"] == "finished":
             atomic_write(self.working / "curve.csv", as_csv(curve_rows))
         files = {name: file_checksum(path) for name in FILES if os.path.lexists(path := self.working / name)}
@@ -166,7 +166,7 @@ class RunDirectory:
             )
 
     def _settle(self, target: Path) -> None:
-        """Clear away what only a running run needs and rename the folder; the lease goes last, with it."""
+        """Delete what only a running run needs and rename the folder, with the lease still in it."""
         with advice(target):
             _discard(self.working, WORKING)
             if target == self.failed and os.path.lexists(target):
@@ -186,7 +186,7 @@ class RunDirectory:
         self.lease.number = None
 
     def _complete_interrupted_end(self) -> bool:
-        """If a record was written but its owner died before the rename, rename now. Needs the lease."""
+        """Rename the folder if its owner wrote the record but died before the rename. Needs the lease."""
         record: Record | None = None
         with contextlib.suppress(UsageError):
             record = read_record(self.working)
@@ -206,7 +206,7 @@ class RunDirectory:
         return all(LEASES.fullmatch(name) or name == "heartbeat.json" for name in os.listdir(self.working))
 
     def _remove_working(self) -> None:
-        """Needs the lease. Renamed first: whoever claims meanwhile sees its folder gone, and starts over."""
+        """Remove the folder; needs the lease. It is renamed first, so that a claim at this moment finds no folder."""
         waste = self.working.with_name(f".{self.working.name}.{uuid.uuid4().hex}")
         self.working.rename(waste)
         self.lease.number = None
@@ -216,12 +216,12 @@ class RunDirectory:
                 path.rmdir()
 
     def _tidy(self) -> None:
-        """Drop the drafts that a killed owner left; they would fill the disk."""
+        """Delete the unfinished files of a killed owner, which would fill the disk."""
         _discard(self.working, DRAFTS)
 
 
 def _discard(path: Path, names: re.Pattern[str]) -> None:
-    """Delete the files of these names in a real folder, never what a link leads to, and no folder."""
+    """Delete the files of these names in a real folder; no folder, and never the target of a link."""
     folder = open_folder(path)
     try:
         for name in filter(names.fullmatch, os.listdir(folder)):
@@ -232,7 +232,7 @@ def _discard(path: Path, names: re.Pattern[str]) -> None:
 
 
 def _need_regular(path: Path) -> None:
-    """Raise Astray where something in a run's folder has a name of ours and is no regular file."""
+    """Raise Astray if something in a run's folder has a name of ours and is not a regular file."""
     folder = open_folder(path)
     try:
         for name in filter(WRITTEN.fullmatch, os.listdir(folder)):
@@ -244,7 +244,7 @@ def _need_regular(path: Path) -> None:
 
 
 def _remove_folder(path: Path) -> None:
-    """Delete what a run wrote, and its folder unless something else lies in it."""
+    """Delete the files that a run wrote, and its folder unless other files are in it."""
     with contextlib.suppress(OSError, UsageError):
         _discard(path, WRITTEN)
         path.rmdir()

@@ -1,4 +1,4 @@
-"""What a run says of itself while it works."""
+"""What a run reports while it works."""
 
 from pathlib import Path
 from typing import Annotated, TypedDict
@@ -23,7 +23,7 @@ class Heartbeat(TypedDict, total=False):
 
 
 def heartbeat(folder: Path) -> Heartbeat | None:
-    """The last heartbeat in a run's folder; None where there is none that can be read."""
+    """The last heartbeat in a run's folder; None if there is none or it cannot be read."""
     try:
         found: Heartbeat = decode(read_file(folder / "heartbeat.json"))
         check(found, Heartbeat)

@@ -1,4 +1,4 @@
-"""The name of a run: its labels, and a hash of the part of its configuration that decides the result."""
+"""The name of a run: its labels, and a hash of the part of its configuration that determines the result."""
 
 import hashlib
 import json
@@ -6,11 +6,11 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-# What may differ between two runs that are the same run: where it ran and how it was watched, not what was computed.
+# Keys that do not make another run: where it ran and how it was logged, not what it computed.
 WHERE = {"paths", "data_dir", "results_dir", "device", "devices", "threads", "jobs", "hydra", "launcher"}
 WATCHED = {"logger", "experiment"}
 UNIMPORTANT_WITHIN = {"train": re.compile("checkpoint_.*"), "dataset": re.compile("urls?|licence|unpacked|path")}
-# Keys that came later: at this value a run is the one from before there was the key. A dot leads into a section.
+# Keys that were added later. With this value a run is the same as before the key existed. A dot means a section.
 LATER = {"compile": False, "test": True, "dataset.max_atoms": 600, "base.fused": False}
 
 
@@ -22,7 +22,7 @@ def run_id(labels: Mapping[str, Any], config: Mapping[str, Any]) -> str:
 
 
 def important(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The part of a configuration that decides the result, in plain values; 1.0 and 1 are the same value."""
+    """The part of a configuration that determines the result, in plain values; 1.0 and 1 are the same value."""
     return {
         str(key): _plain(_without_later(value, f"{key}."), UNIMPORTANT_WITHIN.get(key))
         for key, value in config.items()
@@ -35,7 +35,7 @@ def _is_later(key: str, value: Any) -> bool:
 
 
 def _without_later(section: Any, prefix: str) -> Any:
-    """A section of the configuration without the keys that came later and have their first value."""
+    """A section of the configuration without the keys that were added later and have their first value."""
     if not isinstance(section, (dict, Mapping)):
         return section
     return {key: value for key, value in section.items() if not _is_later(f"{prefix}{key}", value)}

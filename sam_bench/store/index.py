@@ -43,7 +43,7 @@ class Row(TypedDict):
 def load(results_dir: Path, run_ids: Iterable[str] | None = None) -> list[Record]:
     """Records of the finished runs, and of the failed ones that never finished.
 
-    In the order of `run_ids`, else sorted by name. Each is the content of its record.json with one entry more,
+    In the order of `run_ids`, else sorted by name. Each is the content of its record.json and one more entry,
     `path`, the run's folder. Raises UsageError for the first that cannot be used, and says how many there are.
     """
     found, bad = load_readable(results_dir, run_ids)
@@ -54,7 +54,7 @@ def load(results_dir: Path, run_ids: Iterable[str] | None = None) -> list[Record
 
 
 def load_readable(results_dir: Path, run_ids: Iterable[str] | None = None) -> tuple[list[Record], dict[str, str]]:
-    """The same, and instead of an error {run_id: what is wrong} of all runs whose records cannot be used."""
+    """The same, but instead of an error it returns {run_id: what is wrong} for the records that cannot be used."""
     runs = Path(results_dir) / "runs"
     names = _names(runs)
     wanted = sorted({name.removesuffix(".failed") for name in names}) if run_ids is None else dict.fromkeys(run_ids)
@@ -75,7 +75,7 @@ def load_readable(results_dir: Path, run_ids: Iterable[str] | None = None) -> tu
 
 
 def _share_parts(record: Record, seen: dict[str, Any]) -> Record:
-    """The same record, in which equal parts of the configuration and the provenance are one object for all records."""
+    """The same record, sharing equal parts of configuration and provenance with other records to save memory."""
     for part in ("config", "provenance"):
         values: dict[str, Any] = cast(dict[str, Any], record)[part]
         cast(dict[str, Any], record)[part] = {
@@ -88,7 +88,7 @@ def _share_parts(record: Record, seen: dict[str, Any]) -> Record:
 def curve(record: Record) -> list[dict[str, float]]:
     """The learning curve of a loaded record: one row per epoch; a value that is missing is NaN.
 
-    [] where there is none. Raises UsageError for a file that is no learning curve.
+    [] if there is none. Raises UsageError for a file that is not a learning curve.
     """
     path = Path(record["path"]) / "curve.csv"
     try:
@@ -119,7 +119,7 @@ def test_name(record: Record) -> str:
 
 
 def score(record: Record) -> float:
-    """A record's test metric; NaN where the run failed or the metric is not defined."""
+    """A record's test metric; NaN if the run failed or the metric is not defined."""
     value = record["metrics"].get(test_name(record)) if record["status"] == "finished" else None
     return float("nan") if value is None else value
 
@@ -127,11 +127,10 @@ def score(record: Record) -> float:
 def status(run_ids: Iterable[str], results_dir: Path) -> list[Row]:
     """How far each run has come, in the given order.
 
-    Each answer has `run_id`; `status`: planned, running, stale (its process is gone), finished, failed or damaged (its
-    record cannot be used); `detail`: the owner of a running one and what is strange about it, the first line of the
-    error of a failed one, what is wrong with a damaged one; `advice`: what to do, "" for nothing; `heartbeat`: what a
-    running or stale one last said of itself (step, steps, epoch, metric, time), else None; `heartbeat_age`: seconds
-    since then, else None.
+    `status` is planned, running, stale (its process is gone), finished, failed or damaged (its record cannot be used).
+    `detail` is the owner of a running one and what is strange about it, the first line of the error of a failed one, or
+    what is wrong with a damaged one. `advice` is what to do, or "". `heartbeat` is the last report of a running or
+    stale one (step, steps, epoch, metric, time), else None. `heartbeat_age` is the time since then (s), else None.
     """
     runs = Path(results_dir) / "runs"
     names = _names(runs, running=True)
@@ -153,7 +152,7 @@ def _state(runs: Path, name: str, names: set[str]) -> tuple[str, str, Heartbeat 
         return "finished", "", None
     if f"{name}.running" in names and (found := _unfinished(runs / f"{name}.running")):
         return found
-    if f"{name}.running" in names and not os.path.lexists(runs / f"{name}.running"):  # it ended while we looked
+    if f"{name}.running" in names and not os.path.lexists(runs / f"{name}.running"):  # it ended in between
         return _state(runs, name, _names(runs, running=True))
     if f"{name}.failed" in names:
         return "failed", first_line(runs / f"{name}.failed"), None
@@ -161,7 +160,7 @@ def _state(runs: Path, name: str, names: set[str]) -> tuple[str, str, Heartbeat 
 
 
 def _unfinished(folder: Path) -> tuple[str, str, Heartbeat | None] | None:
-    """The state of a run that somebody works on, or did; None where nothing was left."""
+    """The state of a run that was started and has no record; None if there is nothing of it."""
     try:
         held, beat = lease.state(folder), heartbeat(folder)
         files = os.listdir(folder) if os.path.lexists(folder) else []
@@ -185,7 +184,7 @@ def first_line(folder: Path) -> str:
 
 
 def error_line(record: Record) -> str:
-    """Type and first line of the error of a failed run, without what would steer a terminal."""
+    """Type and first line of the error of a failed run, without terminal control characters."""
     if record["status"] == "finished":
         return ""
     lines = record["error"]["message"].strip().splitlines() or ["no message"]

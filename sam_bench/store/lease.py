@@ -1,10 +1,10 @@
-"""Who may work on a run: leases made by atomic creation, taken over when their owner is gone.
+"""Who may work on a run: a lease is created atomically, and another process takes it over if its owner is gone.
 
-The folder of a run holds `lease.<n>`; the one with the largest n counts. To claim is to create `lease.<n+1>`, whole
-and only if it is not there (a hard link does both, on network file systems too), so that of any number of takers one
-wins, and a taker that dies leaves one more stale lease instead of a lock that nobody can open. A lease is never
-removed by anybody but the owner of a later one: removing a stale lease by name could hit its successor. Whether an
-owner is gone is judged in `store.owner`.
+The folder of a run holds files `lease.<n>`; the one with the largest n counts. A process claims the run by creating
+`lease.<n+1>`, completely and only if that does not exist. (A hard link does both, also on network file systems.) So
+only one of several processes wins. If it dies, it leaves a stale lease, not a lock that nobody can open. Only the owner
+of a later lease removes a lease, because removing a stale one by name could hit its successor. `store.owner` decides
+whether an owner is gone.
 """
 
 import contextlib
@@ -19,26 +19,26 @@ from sam_bench.store import owner
 from sam_bench.store.disk import atomic_write, open_folder
 from sam_bench.store.owner import PREFIX
 
-STALE_AFTER = 600.0  # seconds without a sign of life after which an owner counts as gone
+STALE_AFTER = 600.0  # an owner counts as gone after this many seconds without a sign of life
 
 
 def default_stale_after() -> float:
-    """$SAM_BENCH_STALE_AFTER in seconds, else STALE_AFTER; raises UsageError for what is no positive number."""
+    """$SAM_BENCH_STALE_AFTER in seconds, else STALE_AFTER; raises UsageError if that is not a positive number."""
     text = os.environ.get("SAM_BENCH_STALE_AFTER") or str(STALE_AFTER)
     try:
         seconds = float(text)
     except ValueError:
         seconds = 0.0
     if not seconds > 0:
-        raise UsageError(f"SAM_BENCH_STALE_AFTER={text!r} is no positive number of seconds; the default is 600.")
+        raise UsageError(f"SAM_BENCH_STALE_AFTER={text!r} is not a positive number of seconds; the default is 600.")
     return seconds
 
 
 class Lease:
     """The right to work in one folder.
 
-    `folder` must exist before `acquire`; `stale_after` is the silence, in seconds, after which an owner counts as gone
-    whose process is not known to be dead; by default what `default_stale_after` says.
+    `folder` must exist before `acquire`. An owner whose process is not known to be dead counts as gone after
+    `stale_after` seconds of silence; the default is `default_stale_after`.
     """
 
     def __init__(self, folder: Path, stale_after: float | None = None):
@@ -48,10 +48,10 @@ class Lease:
         self._token = uuid.uuid4().hex
 
     def acquire(self) -> bool:
-        """Take the lease if it is free or stale; False when somebody else has it. Raises OSError."""
+        """Take the lease if it is free or stale; False if another process has it. Raises OSError."""
         if self.held():
             return True
-        # Everything goes through this descriptor: the folder may be renamed and made anew between two calls.
+        # All calls use this descriptor, because the folder may be renamed and made anew between two calls.
         folder = open_folder(self.folder)
         draft = f".lease.{uuid.uuid4().hex}"
         try:
@@ -64,7 +64,7 @@ class Lease:
             if not _publish(folder, draft, f"{PREFIX}{number}", content):
                 return False
             if owner.newest(folder) != number or not _same_folder(self.folder, folder):
-                _remove(folder, f"{PREFIX}{number}")  # what was judged stale had already been taken over, or moved away
+                _remove(folder, f"{PREFIX}{number}")  # it had already been taken over, or moved away
                 return False
             for older in owner.numbers(folder):
                 if older < number:
@@ -83,19 +83,19 @@ class Lease:
             folder = open_folder(self.folder)
         except (FileNotFoundError, UsageError):
             return False
-        try:  # the token, because the folder may be another one by now; a damaged lease still counts
+        try:  # compares the token, because the folder may be another one by now; a damaged lease still counts
             newest = owner.newest(folder) == self.number
             return newest and owner.read(folder, self.number).get("token", self._token) == self._token
         finally:
             os.close(folder)
 
     def renew(self) -> None:
-        """Say that the owner lives, without changing anything."""
+        """Show that the owner is alive, by the time of the file alone."""
         if self.number is not None:
             os.utime(self.folder / f"{PREFIX}{self.number}", follow_symlinks=False)
 
     def release(self) -> None:
-        """Give the lease back: its file stays, marked as released, so that its number is never used twice."""
+        """Release the lease: its file stays, marked as released, so that its number is never used again."""
         if self.held():
             content = json.dumps({"released": True}).encode()
             atomic_write(self.folder / f"{PREFIX}{self.number}", content, sync=False)
@@ -119,7 +119,7 @@ def state(folder: Path, stale_after: float | None = None) -> str:
 
 
 def _create(folder: int, name: str, content: bytes) -> float:
-    """Create a file that must not exist yet; returns its time (s), which is the file system's idea of now."""
+    """Create a file that must not exist yet; returns its time (s), which is now by the file system's clock."""
     descriptor = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666, dir_fd=folder)
     with os.fdopen(descriptor, "wb") as file:
         file.write(content)
@@ -128,12 +128,12 @@ def _create(folder: int, name: str, content: bytes) -> float:
 
 
 def _publish(folder: int, draft: str, name: str, content: bytes) -> bool:
-    """Make the lease appear, whole, only if it is not there; False if it is."""
+    """Create the lease atomically and completely; False if it exists already."""
     try:
         os.link(draft, name, src_dir_fd=folder, dst_dir_fd=folder, follow_symlinks=False)
     except (FileExistsError, FileNotFoundError):
         return False
-    except OSError:  # a file system without hard links: exclusive creation is as safe, only not whole at once
+    except OSError:  # a file system without hard links: exclusive creation is as safe, but the file is empty at first
         try:
             _create(folder, name, content)
         except FileExistsError:
@@ -149,5 +149,5 @@ def _same_folder(path: Path, descriptor: int) -> bool:
 
 
 def _remove(folder: int, name: str) -> None:
-    with contextlib.suppress(FileNotFoundError, IsADirectoryError, PermissionError):  # a folder is none of ours
+    with contextlib.suppress(FileNotFoundError, IsADirectoryError, PermissionError):  # a folder is not a lease of ours
         os.unlink(name, dir_fd=folder)

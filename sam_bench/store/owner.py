@@ -1,9 +1,9 @@
-"""Who holds the lease of a folder, and whether anybody works under it any more.
+"""Who holds the lease of a folder, and whether its owner is still working.
 
-An owner on this machine is asked for its process. Any other is judged by its signs of life: the times of its lease and
-its heartbeat. Clocks of other machines may be wrong and a time may be forged, so that a time in the future says
-nothing. What always counts is change: an owner whose signs stay the same for long enough, on this process's own
-monotonic clock, is gone. That holds for a process that is stopped, too: it finds its lease lost when it goes on.
+For an owner on this machine, the process itself is checked. Any other owner is judged by its signs of life: the times
+of its lease and its heartbeat. Clocks of other machines may be wrong and times may be forged, so a time in the future
+shows nothing. Change always counts: an owner whose signs stay the same for long enough, by this process's own monotonic
+clock, is gone. This holds for a stopped process too; it finds that its lease is lost when it continues.
 """
 
 import contextlib
@@ -21,15 +21,15 @@ from sam_bench.store.disk import TEXT_LIMIT, open_at, open_folder
 
 PREFIX = "lease."
 LEASE = re.compile(rf"{re.escape(PREFIX)}([0-9]+)")
-QUIET = 60.0  # seconds: an owner that works gives a sign of life every ten
+QUIET = 60.0  # seconds; a working owner gives a sign of life every ten
 
 Sign = tuple[tuple[int, int], ...]
-# Folder and lease -> its signs, since when they are the same, and when they were last looked at.
+# Folder and lease -> its signs, since when they are the same, and when they were last read.
 _watched: dict[tuple[int, int, int], tuple[Sign, float, float]] = {}
 
 
 class Holder(TypedDict, total=False):
-    """What a lease says. What is missing or of another type than here counts as unknown."""
+    """The content of a lease. A missing key, or one of another type, counts as unknown."""
 
     host: str
     machine: str
@@ -51,7 +51,7 @@ _KNOWN: dict[str, Callable[[Any], bool]] = {
 
 
 def identity() -> Holder:
-    """What identifies this process among all machines, containers and boots that may share the folder."""
+    """What identifies this process among all machines, containers and boots that share the folder."""
     return {
         "host": socket.gethostname(),
         "machine": _text("/etc/machine-id"),
@@ -74,7 +74,7 @@ def numbers(folder: int) -> list[int]:
 
 
 def read(folder: int, number: int) -> Holder:
-    """The content of a lease; {} when it is gone or unreadable (then its age alone decides)."""
+    """The content of a lease; {} if it is gone or unreadable (then only its age decides)."""
     name = f"{PREFIX}{number}"
     try:
         with os.fdopen(open_at(folder, name, Path(name), TEXT_LIMIT), "rb") as file:
@@ -86,7 +86,7 @@ def read(folder: int, number: int) -> Holder:
 
 
 def vacant(folder: int, number: int, now: float, stale_after: float) -> bool:
-    """Whether nobody works under this lease any more: released, its process dead, or silent for too long."""
+    """Whether nobody works under this lease any more: it is released, or its process is dead or silent for too long."""
     found = read(folder, number)
     if found.get("released"):
         return True
@@ -110,7 +110,7 @@ def owner(folder: Path) -> str:
 
 
 def silence(folder: Path, stale_after: float) -> str:
-    """What is strange about the signs of life of a lease's owner, and what to do; "" where nothing is."""
+    """What is strange about the signs of life of a lease's owner, and what to do; "" for nothing."""
     try:
         descriptor = open_folder(folder)
     except (OSError, UsageError):
@@ -138,7 +138,7 @@ def _named(found: Holder) -> str:
 
 
 def _alive(found: Holder) -> bool | None:
-    """Whether the process of a lease lives; None when it cannot be looked at from here."""
+    """Whether the process of a lease is alive; None if it cannot be checked from here."""
     here = identity()
     same_boot = bool(here["boot"]) and found.get("boot") == here["boot"]
     if same_boot and found.get("pid_namespace") == here["pid_namespace"] and "pid" in found:
@@ -151,7 +151,7 @@ def _alive(found: Holder) -> bool | None:
 
 
 def _signs(folder: int, number: int) -> Sign:
-    """Time (ns, the file system's clock) and inode of the lease and of the heartbeat, those that are there."""
+    """Time (ns, the file system's clock) and inode of the lease and of the heartbeat, if they exist."""
     found = []
     for name in (f"{PREFIX}{number}", "heartbeat.json"):
         with contextlib.suppress(FileNotFoundError):
@@ -161,14 +161,14 @@ def _signs(folder: int, number: int) -> Sign:
 
 
 def _last_sign(folder: int, number: int) -> float:
-    """Time (s) of the last sign of life; 0 where there is none."""
+    """Time (s) of the last sign of life; 0 if there is none."""
     return max((time for time, _ in _signs(folder, number)), default=0) / 1e9
 
 
 def _unchanged(folder: int, number: int) -> float:
-    """For how many seconds this process has seen the same signs of life, without looking away for long.
+    """For how many seconds this process has seen the same signs of life, without a long pause between two checks.
 
-    A watcher that was stopped itself, perhaps together with the owner, begins again.
+    A watcher that was stopped itself, perhaps together with the owner, starts to count again.
     """
     where, signs, now = os.fstat(folder), _signs(folder, number), time.monotonic()
     key = (where.st_dev, where.st_ino, number)
@@ -180,12 +180,12 @@ def _unchanged(folder: int, number: int) -> float:
 
 
 def _state(pid: int) -> str:
-    """The letter of a process's state in /proc: R, S, T (stopped), Z, ...; "" when there is none."""
+    """The letter of a process's state in /proc: R, S, T (stopped), Z, ...; "" if there is none."""
     return next(iter(_text(f"/proc/{pid}/stat").rpartition(")")[2].split()), "")
 
 
 def _start_time(pid: int) -> int | None:
-    """Start of a process in clock ticks since boot; None when it is dead, a zombie, or where there is no /proc."""
+    """Start of a process in clock ticks since boot; None if it is dead or a zombie, or if there is no /proc."""
     fields = _text(f"/proc/{pid}/stat").rpartition(")")[2].split()
     return int(fields[19]) if len(fields) > 19 and fields[0] not in "ZX" else None
 

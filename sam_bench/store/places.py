@@ -1,4 +1,4 @@
-"""Where data sets and records lie."""
+"""The folders of data sets and records."""
 
 import os
 from pathlib import Path

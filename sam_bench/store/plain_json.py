@@ -1,4 +1,4 @@
-"""JSON as records have it: written without NaN, with a checksum of its own content, and read with nothing left open."""
+"""The JSON of records: written without NaN and with a checksum of its content, and read strictly."""
 
 import hashlib
 import json
@@ -6,32 +6,32 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-DEPTH = 40  # of lists and objects within each other
+DEPTH = 40  # nested lists and objects
 DIGITS = 18  # of a whole number
 
 
 def as_json(record: Mapping[str, Any]) -> bytes:
-    """A record as it is stored; what is not finite becomes null."""
+    """A record as stored text; values that are not finite become null."""
     return (json.dumps(_finite(record), indent=1, allow_nan=False, default=str) + "\n").encode()
 
 
 def as_json_with_checksum(record: Mapping[str, Any]) -> bytes:
-    """The same with one key more at the end, `sha256`, the checksum of the rest."""
+    """The same with one more key at the end, `sha256`, the checksum of the rest."""
     stored = json.loads(as_json({key: value for key, value in record.items() if key != "sha256"}))
     return as_json({**stored, "sha256": content_sha256(stored)})
 
 
 def content_sha256(record: Mapping[str, Any]) -> str:
-    """SHA-256 of a record without its key `sha256`: of its JSON with sorted keys, no blanks, and ASCII alone."""
+    """SHA-256 of a record without its key `sha256`: of its JSON in ASCII, with sorted keys and without blanks."""
     content = {key: value for key, value in record.items() if key != "sha256"}
     return hashlib.sha256(json.dumps(content, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
 def decode(raw: bytes) -> Any:
-    """What a JSON text says. Raises ValueError, in one line, for what has two meanings or none.
+    """The value of a JSON text. Raises ValueError, in one line, for broken or ambiguous JSON.
 
-    Besides broken JSON: a key that comes twice, NaN and infinity, numbers that other programs read as something else,
-    text that is no UTF-8, and lists and objects nested deeper than any record.
+    It also refuses a key that comes twice, NaN and infinity, numbers that other programs read differently, text that is
+    not UTF-8, and lists and objects nested deeper than in any record.
     """
     try:
         found = json.loads(raw.decode(), object_pairs_hook=_unique, parse_constant=_refuse, parse_float=_float,
@@ -39,7 +39,7 @@ def decode(raw: bytes) -> Any:
     except RecursionError:
         raise ValueError(f"more than {DEPTH} lists and objects within each other") from None
     _bounded(found, DEPTH)
-    if b"\\ud" in raw.lower():  # an escaped half of a character: no text that could be printed or stored
+    if b"\\ud" in raw.lower():  # an escaped lone surrogate: such a text cannot be printed or stored
         json.dumps(found, ensure_ascii=False).encode()
     return found
 
@@ -78,7 +78,7 @@ def _bounded(value: Any, depth: int) -> None:
 
 
 def _finite(value: Any) -> Any:
-    """JSON knows no NaN or infinity: null stands for a metric that does not exist. Half characters are written out."""
+    """Replace NaN and infinity, which JSON does not have, by null, and write lone surrogates as escapes."""
     if isinstance(value, Mapping):
         return {str(key): _finite(item) for key, item in value.items()}
     if isinstance(value, list | tuple):

@@ -1,7 +1,7 @@
 """The content of record.json and curve.csv: how they are written, what they must hold, how they are read.
 
-What a record holds is typed in `sam_bench.api` (docs/record.md). A record is read by one door, which checks it against
-these types and its checksum, so that nobody who has a record must ask what its values are.
+`sam_bench.api` has the types of a record (docs/record.md). Every record is read through one function, which checks it
+against these types and its checksum. So the rest of the code can rely on the types.
 """
 
 import csv
@@ -18,7 +18,7 @@ from sam_bench.store.plain_json import content_sha256, decode
 from sam_bench.store.schema import Malformed, check, keys
 
 SCHEMA = 2
-READABLE = (1, 2)  # 1 had no checksum of its own
+READABLE = (1, 2)  # schema 1 had no checksum of its own
 CURVE_COLUMNS = ("epoch", "step", "grad_evals", "train_seconds", "lr", "sam_fraction", "train/loss")
 KINDS: Mapping[str, Any] = {"finished": Finished, "failed": Failed}
 
@@ -26,8 +26,8 @@ KINDS: Mapping[str, Any] = {"finished": Finished, "failed": Failed}
 def read_record(path: Path) -> Record:
     """The record in a run's folder (or a record.json).
 
-    Raises UsageError, one line that names the file and the key, for one that is torn, foreign, newer, edited, or no
-    regular file.
+    Raises UsageError, in one line that names the file and the key, for a record that is torn, foreign, newer, edited
+    or not a regular file.
     """
     file = path if path.suffix == ".json" else path / "record.json"
     mend = f"Move {file.parent} away and run its experiment again: the sweep repeats only this run."
@@ -50,11 +50,11 @@ def read_record(path: Path) -> Record:
 
 
 class Newer(ValueError):
-    """A record of a format that came later."""
+    """A record of a newer format."""
 
 
 def checked(record: Any) -> Record:
-    """`record` if it is what its types say and its checksum is right; raises ValueError that says what is not."""
+    """`record` if it has the right types and checksum; raises ValueError that says what is wrong."""
     schema = record.get("schema") if isinstance(record, dict) else None
     if type(schema) is not int:
         raise Malformed("it is not a record of sam_bench, which has a key schema, a whole number")
@@ -76,12 +76,12 @@ def checked(record: Any) -> Record:
 
 
 def damaged_files(folder: Path, record: Mapping[str, Any]) -> list[str]:
-    """Names of the files in a run's folder that are missing, or no longer what its record says."""
+    """Names of the files in a run's folder that are missing, or whose checksum differs from the record's."""
     return [name for name in ("best.pt", "curve.csv") if not _is(folder / name, record.get("files", {}).get(name))]
 
 
 def _is(path: Path, digest: str | None) -> bool:
-    """Whether a file has this checksum; a file of which the record says nothing is not looked at."""
+    """Whether a file has this checksum; without a checksum in the record the file is not read."""
     try:
         return digest is None or file_checksum(path) == digest
     except (OSError, UsageError):
@@ -89,7 +89,7 @@ def _is(path: Path, digest: str | None) -> bool:
 
 
 def as_csv(rows: Sequence[Mapping[str, Any]]) -> bytes:
-    """A learning curve as it is stored."""
+    """A learning curve as stored text."""
     names = dict.fromkeys([*CURVE_COLUMNS, *(key for row in rows for key in row)])
     text = io.StringIO()
     writer = csv.DictWriter(text, list(names), lineterminator="\n")

@@ -1,7 +1,7 @@
-"""Whether a value read from JSON is what a type of `sam_bench.api` says, and the page that describes these types.
+"""Check values from JSON against the types of `sam_bench.api`, and describe these types for a page.
 
-`pydantic` would check them too; it takes longer to import than a thousand records take to read, and it does not know
-the standard library's TypedDict on Python 3.11.
+`pydantic` could check them too. But importing it takes longer than reading a thousand records, and it does not know the
+standard library's TypedDict on Python 3.11.
 """
 
 import functools
@@ -23,7 +23,7 @@ class Malformed(ValueError):
 
 
 def check(value: Any, kind: Any) -> None:
-    """Raise Malformed unless `value` is of this type: the first key that is not, by its path, and what it must be."""
+    """Raise Malformed unless `value` is of this type; it names the path of the first wrong key and what it must be."""
     _check_of(kind)(value, "")
 
 
@@ -137,7 +137,7 @@ def _plain(kind: Any, key: Key | None) -> Check:
 
 
 def _need(value: Any, kind: type, path: str) -> None:
-    """JSON has one kind of number, and Python takes a truth value for one: a whole number is a number, True is not."""
+    """Check a number: JSON has one kind, so an int is also a float; but a bool is not a number, unlike in Python."""
     if type(value) is not kind and not (kind is float and type(value) is int):
         raise Malformed(f"{path or 'it'} is {_shown(value)}, not {_WORDS[kind]}")
 

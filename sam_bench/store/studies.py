@@ -1,7 +1,7 @@
-"""Tuning studies: what was searched, what each trial reached, and the winner; one small file per arm.
+"""Tuning studies: the search space, the result of each trial, and the winner; one small file per arm.
 
-A study is a folder, `$SAM_BENCH_RESULTS/tuned/<study>`; the published ones come with the package. The winner is not
-written down but chosen here, from the trials: a file cannot name one that its trials do not support.
+A study is a folder, `$SAM_BENCH_RESULTS/tuned/<study>`; the published ones come with the package. The file does not
+store the winner. It is chosen here from the trials, so that it always agrees with them.
 """
 
 import functools
@@ -21,8 +21,8 @@ from sam_bench.store.identity import important
 from sam_bench.store.places import results_dir
 
 NAMES = ("dataset", "model", "base", "optimizer")
-EDGE = 0.05  # share of a range, at either end, in which a winner says that the range is too narrow
-DIGITS = 12  # hexadecimal ones of a hash
+EDGE = 0.05  # a winner within this share of a range from an end shows that the range is too narrow
+DIGITS = 12  # hexadecimal digits of a hash
 
 
 class NoStudy(UsageError):
@@ -31,9 +31,9 @@ class NoStudy(UsageError):
 
 @dataclass(frozen=True)
 class Trial:
-    """One point of the space: its values, and the valid metric under each tuning seed (None: the run diverged).
+    """One point of the space: its values, and the valid metric for each tuning seed (None: the run diverged).
 
-    `scores` has fewer seeds than the study where the trial was pruned.
+    `scores` has fewer seeds than the study if the trial was pruned.
     """
 
     values: Mapping[str, Any]
@@ -42,7 +42,7 @@ class Trial:
 
     @property
     def value(self) -> float:
-        """Mean valid metric over the seeds; NaN where a run diverged."""
+        """Mean valid metric over the seeds; NaN if a run diverged."""
         known = [math.nan if score is None else score for score in self.scores.values()]
         return sum(known) / len(known)
 
@@ -55,7 +55,7 @@ class Tuning:
     experiment: str
     overrides: Sequence[str]
     labels: Mapping[str, str]
-    recipe: str  # hash of all that was not tuned
+    recipe: str  # hash of everything that was not tuned
     metric: str
     higher_is_better: bool
     sampler: str
@@ -66,18 +66,18 @@ class Tuning:
 
     @property
     def complete(self) -> list[Trial]:
-        """The trials that ran under every seed and did not diverge: those that can win."""
+        """The trials that ran with every seed and did not diverge: only these can win."""
         return [t for t in self.trials if len(t.scores) == len(self.seeds) and not math.isnan(t.value)]
 
     @property
     def winner(self) -> Trial | None:
-        """The trial with the best mean valid metric, the first one among equals; None where all diverged."""
+        """The trial with the best mean valid metric, among equals the first; None if all diverged."""
         sign = -1.0 if self.higher_is_better else 1.0
         return min(self.complete, key=lambda trial: sign * trial.value, default=None)
 
     @property
     def edges(self) -> list[str]:
-        """Keys whose winning value lies at an end of its range that could be moved."""
+        """Keys whose winning value is at an end of its range that could be moved."""
         winner = self.winner
         return [key for key, rule in self.space.items() if winner and _at_edge(winner.values[key], rule)]
 
@@ -89,13 +89,13 @@ class Tuning:
 
     @property
     def mark(self) -> dict[str, Any]:
-        """What the configuration of a run with the winner's values says of their origin."""
+        """What the configuration of a run with the winner's values says about their origin."""
         return {"study": self.study, "trials": len(self.trials), "hash": self.digest, "keys": list(self.space)}
 
 
 def _at_edge(value: Any, rule: Mapping[str, Any]) -> bool:
     if "low" not in rule:
-        return False  # among choices there is nothing to widen without a thought
+        return False  # choices have no range to widen
     low, high = float(rule["low"]), float(rule["high"])
     place = math.log(value / low) / math.log(high / low) if rule.get("log") else (value - low) / (high - low)
     limit = rule.get("limit")
@@ -115,7 +115,7 @@ def recipe(config: Mapping[str, Any], keys: Sequence[str]) -> str:
 
 
 def write(tuning: Tuning, folder: Path) -> Path:
-    """Put an arm's file into the folder of its study, and return its path; raises UsageError where it cannot."""
+    """Write an arm's file into the folder of its study and return its path; raises UsageError if it cannot."""
     head = {**asdict(tuning), "winner": None if tuning.winner is None else dict(tuning.winner.values)}
     trials = head.pop("trials")
     text = yaml.safe_dump(
@@ -130,7 +130,7 @@ def write(tuning: Tuning, folder: Path) -> Path:
 
 
 def read(path: Path) -> Tuning:
-    """An arm's file; raises UsageError where it was changed since it was written, or is no such file."""
+    """Read an arm's file; raises UsageError if it was changed after it was written, or is not such a file."""
     try:
         found = yaml.safe_load(path.read_text(encoding="utf-8"))
         stated = found.pop("hash")
@@ -145,7 +145,7 @@ def read(path: Path) -> Tuning:
 
 
 def folders() -> list[Path]:
-    """Where studies lie: the results folder, then what comes with the package or lies in its source tree."""
+    """The folders of studies: the results folder, then those of the package or its source tree."""
     package = Path(__file__).parent.parent
     published = package / "tuned"
     if not published.is_dir():
@@ -154,7 +154,7 @@ def folders() -> list[Path]:
 
 
 def study_files(study: str) -> list[Path]:
-    """The files of a study; raises UsageError where there is none of that name."""
+    """The files of a study; raises UsageError if there is no study of that name."""
     for folder in folders():
         if files := sorted((folder / study).glob("*.yaml")):
             return files
@@ -183,9 +183,9 @@ def _same_labels(arm: Tuning, labels: Mapping[str, Any]) -> bool:
 
 
 def find(study: str, labels: Mapping[str, Any], config: Mapping[str, Any]) -> Tuning:
-    """The arm of a study with these labels, and with this recipe where several share them. Raises UsageError.
+    """The arm of a study with these labels, and with this recipe if several arms share the labels. Raises UsageError.
 
-    Another recipe alone (more epochs, say) is no hindrance: `sam-bench verify` warns of it.
+    A single arm with another recipe (more epochs, say) is accepted; `sam-bench verify` warns about it.
     """
     alike = [arm for arm in load(study) if _same_labels(arm, labels)]
     exact = [arm for arm in alike if arm.recipe == recipe(config, list(arm.space))]

@@ -1,4 +1,4 @@
-"""How long unfinished runs will take, judged by the records of finished ones."""
+"""Estimate how long unfinished runs will take, from the records of finished ones."""
 
 import heapq
 import statistics
@@ -13,7 +13,7 @@ from sam_bench.store.record import read_record
 
 @dataclass(frozen=True)
 class Estimate:
-    """Seconds that a run will take (None: unknown), the number of records that say so, and which they are."""
+    """Seconds that a run will take (None: unknown), the number of records used, and which they are."""
 
     seconds: float | None
     records: int = 0
@@ -35,7 +35,7 @@ class Durations:
         self._read: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
 
     def estimate(self, labels: Mapping[str, Any], config: Mapping[str, Any]) -> Estimate:
-        """The median of runs of the same data set, model and method, else of any method; scaled to the epochs."""
+        """The median over runs of the same data set, model and method, else of any method; scaled to the epochs."""
         records = self._records(labels["dataset"], labels["model"])
         alike = [r for r in records if r["config"]["train"].get("max_steps") == config["train"].get("max_steps")]
         own = [r for r in alike if all(r["labels"][key] == labels[key] for key in ("optimizer", "base"))]
@@ -67,7 +67,7 @@ def _readable(folders: Iterable[Path]) -> Iterable[Mapping[str, Any]]:
 
 
 def _seconds(record: Mapping[str, Any], config: Mapping[str, Any]) -> float:
-    """Duration of a run, its training and evaluation stretched to other epochs (or seconds, under that budget)."""
+    """Duration of a run, with training and evaluation scaled to other epochs (or seconds, with that budget)."""
     ours, theirs = config["train"], record["config"]["train"]
     unit = "seconds" if ours.get("budget") == theirs.get("budget") == "seconds" else "epochs"
     wanted, had = ours.get(unit), theirs.get(unit)
@@ -77,7 +77,7 @@ def _seconds(record: Mapping[str, Any], config: Mapping[str, Any]) -> float:
 
 
 def wall_time(seconds: Sequence[float], jobs: int) -> float:
-    """Seconds until the last of these runs ends, `jobs` at once, in this order."""
+    """Seconds until the last of these runs ends, if `jobs` run at once, in this order."""
     ends = [0.0] * max(1, jobs)
     for duration in seconds:
         heapq.heappush(ends, heapq.heappop(ends) + duration)

@@ -1,4 +1,4 @@
-"""What became of the cells of a sweep."""
+"""The outcomes of the cells of a sweep."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -10,13 +10,13 @@ SETTLED = (Outcome.FINISHED, Outcome.FAILED, Outcome.REFUSED, Outcome.STOPPED)
 
 @dataclass
 class Tally:
-    """Run ids by outcome, in the order in which they ended; `messages` says why where one did not finish."""
+    """Run ids by outcome, in the order in which they ended; `messages` says why a run did not finish."""
 
     runs: dict[Outcome, list[str]] = field(default_factory=lambda: {outcome: [] for outcome in SETTLED})
     messages: dict[str, str] = field(default_factory=dict)
 
     def settle(self, run_id: str, outcome: Outcome, message: str) -> None:
-        """Count a cell; one that was killed or busy when the sweep was told to stop counts as stopped."""
+        """Count a cell; one that is killed or busy while the sweep stops counts as stopped."""
         self.runs[outcome if outcome in SETTLED else Outcome.STOPPED].append(run_id)
         self.messages[run_id] = message
 
@@ -24,6 +24,6 @@ class Tally:
         return self.runs[outcome]
 
     def ends(self) -> Iterator[tuple[str, Outcome]]:
-        """Each run id with its outcome; those that could not be made first."""
+        """Each run id with its outcome; runs that could not be made come first."""
         for outcome in (Outcome.REFUSED, Outcome.FAILED, Outcome.STOPPED, Outcome.FINISHED):
             yield from ((run_id, outcome) for run_id in self.runs[outcome])

@@ -1,9 +1,9 @@
 """Which points a tuning study tries: the spaces of configs/search, and Optuna's samplers over them.
 
 A space has the options that all methods on a base share (`configs/search/base/<base>.yaml`), then the method's own
-(`configs/search/<optimizer>.yaml`). The quasi-random sampler is a scrambled Sobol sequence (Owen 1998) of a fixed
-number of dimensions, of which an arm uses the first ones: so every arm on a base tries the same points in what it
-shares with the others, and the first k trials of a study are the study of k trials.
+(`configs/search/<optimizer>.yaml`). The quasi-random sampler is a scrambled Sobol sequence (Owen 1998) with a fixed
+number of dimensions, of which an arm uses the first ones. So all arms on a base try the same points in the options that
+they share, and the first k trials of a study are those of a study with k trials.
 """
 
 import warnings
@@ -21,16 +21,16 @@ from sam_bench.errors import UsageError
 
 Space = dict[str, dict[str, Any]]
 SAMPLERS = {"qmc": "quasi-random (scrambled Sobol)", "tpe": "TPE"}
-SEED = 0  # of the samplers: the same points in every study
-DIMENSIONS = 24  # of the Sobol sequence; another number would be another sequence
+SEED = 0  # seed of the samplers: the same points in every study
+DIMENSIONS = 24  # dimensions of the Sobol sequence; another number gives another sequence
 RULES = {frozenset(("low", "high")), frozenset(("choices",))}
 EXTRAS = {"log", "limit", "source"}
 
 
 def space_of(base: str, optimizer: str) -> Space:
-    """The space of an arm, {"base.lr": {"low":, "high":, "log":, "source":}, ...}, what is shared first.
+    """The space of an arm, {"base.lr": {"low":, "high":, "log":, "source":}, ...}, shared options first.
 
-    Raises UsageError where a file is missing or says something that is no range.
+    Raises UsageError if a file is missing or has an entry that is not a range.
     """
     shared = {f"base.{key}": rule for key, rule in _read(f"base/{base}").items()}
     own = {f"optimizer.{key}": rule for key, rule in _read(optimizer).items()}
@@ -72,7 +72,7 @@ def _distribution(rule: Mapping[str, Any]) -> BaseDistribution:
 
 
 class _Sobol(optuna.samplers.QMCSampler):
-    """Optuna's Sobol sampler over a space that is known from the start; left to itself it draws the first at random."""
+    """Optuna's Sobol sampler over a space that is known from the start; else its first point would be random."""
 
     def __init__(self, space: dict[str, BaseDistribution]):
         with warnings.catch_warnings():
@@ -85,9 +85,9 @@ class _Sobol(optuna.samplers.QMCSampler):
 
 
 class Search:
-    """An Optuna study of one arm, in memory: given the same answers it proposes the same points again.
+    """An Optuna study of one arm, in memory; with the same results it proposes the same points again.
 
-    `enough` is the number of trials after which `prune` begins to stop those that are worse than the median.
+    `enough` is the number of trials after which `prune` starts to stop trials that are worse than the median.
     """
 
     def __init__(self, space: Space, sampler: str, *, prune: bool, enough: int):
@@ -109,12 +109,12 @@ class Search:
         return {key: _short(trial.params[key]) for key in self.space}
 
     def hopeless(self, number: int, step: int, value: float) -> bool:
-        """Tell a trial's mean after so many seeds (smaller is better); whether it is to be pruned."""
+        """Report a trial's mean after this many seeds (smaller is better); returns whether to prune the trial."""
         self._trials[number].report(value, step)
         return self._trials[number].should_prune()
 
     def tell(self, number: int, value: float | None) -> None:
-        """The result of a trial, smaller is better, infinite for one that diverged; None for a pruned one."""
+        """Report the result of a trial: smaller is better, infinite if it diverged, None if it was pruned."""
         if value is None:
             self._study.tell(self._trials[number], state=TrialState.PRUNED)
         else:

@@ -1,11 +1,12 @@
-"""A whole experiment: its unfinished cells, several at a time, shared with every other sweep on the same records.
+"""Run an experiment: its unfinished cells, several at a time, shared with every other sweep on the same records.
 
-A `Sweep` decides which cell is made next and what its end means; an `Engine` makes it, on this machine or elsewhere
-(`sam_bench.api` says what an engine and its jobs must offer). A killed cell is taken up again, at most `retries` times;
-a busy one is waited for. An engine never decides whether a cell runs twice: the lease does.
+A cell is one run of the experiment. A `Sweep` decides which cell comes next and what its outcome means. An `Engine`
+runs it, on this machine or elsewhere (`sam_bench.api` says what an engine and its jobs must offer). A killed cell is
+started again, at most `retries` times. The sweep waits for a cell that is busy elsewhere. It is the lease, not the
+engine, that keeps a cell from running twice.
 
-What runs at the other end is `training.life.execute`, which takes the lease, resumes from a checkpoint and writes the
-record; `sweeps.worker.outcome_of` turns its end into an `Outcome` and a message.
+The engine's worker calls `training.life.execute`, which takes the lease, resumes from a checkpoint and writes the
+record. `sweeps.worker.outcome_of` turns its end into an `Outcome` and a message.
 """
 
 import random
@@ -25,11 +26,11 @@ from sam_bench.store.owner import silence
 from sam_bench.sweeps.outcomes import Tally
 
 POLL_SECONDS = 0.1
-LOOK_AGAIN = 1.0  # seconds between two looks at a cell that another sweep works on
+LOOK_AGAIN = 1.0  # seconds between two checks of a cell that another sweep works on
 
 
 def pending(cells: Sequence[RunSpec], results: Path, *, retry_failed: bool) -> list[RunSpec]:
-    """The cells without a record; those that failed only if they are to be tried again."""
+    """The cells without a record; failed cells only if they should be tried again."""
     directories = [(cell, RunDirectory(results, cell.run_id)) for cell in cells]
     return [c for c, d in directories if not d.final.exists() and (retry_failed or not d.failed.exists())]
 
@@ -42,8 +43,8 @@ def heartbeat(cell: RunSpec, results: Path) -> Heartbeat:
 class Sweep:
     """Makes cells on an engine; `show` is called with this object whenever something may have changed.
 
-    A cell that another sweep works on is put back and waited for: so that all of them end with all records.
-    `retries` is how often a cell is taken up again whose job was killed.
+    A sweep waits for a cell that another sweep works on, so that all sweeps end with all records. `retries` is how
+    often a cell is started again after its job was killed.
     """
 
     def __init__(self, cells: Sequence[RunSpec], results: Path, engine: Engine, *, retries: int,
@@ -54,13 +55,13 @@ class Sweep:
         self.retries = retries
         self.attempts: dict[str, int] = {}
         self.interrupts = 0
-        self.silent: dict[str, str] = {}  # what is strange about the signs of life of cells in other sweeps
+        self.silent: dict[str, str] = {}  # strange signs of life of cells in other sweeps
         self._told: set[Job] = set()
         self._not_before: dict[str, float] = {}
         self._failed_before = {cell.run_id: self._failure(cell) for cell in cells}
 
     def run(self) -> Tally:
-        """Make all cells; Ctrl-C or SIGTERM once lets the jobs write a checkpoint and stop, twice ends them now."""
+        """Make all cells. After a Ctrl-C or SIGTERM the jobs write a checkpoint and stop; a second one ends them."""
         before = {number: signal.signal(number, self._interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
         try:
             while self.running or (self.waiting and not self.interrupts):
@@ -85,7 +86,7 @@ class Sweep:
             raise KeyboardInterrupt
 
     def _stop(self) -> None:
-        """Tell the jobs of an interrupted sweep, also one that was just being started when the signal came."""
+        """Stop the jobs of an interrupted sweep, also a job that was just being started when the signal came."""
         for job in self.running if self.interrupts else ():
             if job not in self._told:
                 self._told.add(job)
@@ -95,10 +96,10 @@ class Sweep:
         if self.interrupts:
             return
         for job in self.engine.start(self._next(self.engine.capacity - len(self.running))):
-            self.running.append(job)  # one by one: an interrupt between two finds those that were started
+            self.running.append(job)  # one by one, so that after an interrupt the jobs started so far are known
 
     def _next(self, room: int) -> list[RunSpec]:
-        """The first `room` waiting cells that nobody works on; those that another sweep has settled are counted."""
+        """The first `room` waiting cells that nobody works on; cells that another sweep has finished are counted."""
         now = time.monotonic()
         chosen: list[RunSpec] = []
         for cell in list(self.waiting) if room > 0 else ():
@@ -125,11 +126,11 @@ class Sweep:
         self.tally.settle(cell.run_id, outcome, message)
 
     def _look_again(self, cell: RunSpec) -> None:
-        """Later, and not in step with the other sweeps."""
+        """Check this cell later, at a random time, so that several sweeps do not check at once."""
         self._not_before[cell.run_id] = time.monotonic() + LOOK_AGAIN * random.uniform(0.5, 1.5)
 
     def _failure(self, cell: RunSpec) -> tuple[int, int] | None:
-        """Which failed attempt lies there; None if there is none."""
+        """The failed attempt on disk; None if there is none."""
         try:
             found = (RunDirectory(self.results, cell.run_id).failed / "record.json").stat()
         except OSError:
@@ -149,7 +150,7 @@ class Sweep:
                 self._settle(job.cell, outcome, message)
 
     def _again(self, cell: RunSpec, outcome: Outcome, message: str) -> None:
-        """A cell that another sweep has is waited for; one whose job was ended by somebody did not fail."""
+        """Put a cell back that another sweep has, or whose job was killed: neither has failed."""
         if outcome is Outcome.BUSY:
             self._look_again(cell)
         else:

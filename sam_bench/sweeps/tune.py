@@ -1,8 +1,8 @@
-"""A tuning study: for every arm the same number of trials, under the same seeds, each trial an ordinary run.
+"""A tuning study: every arm gets the same number of trials with the same seeds, and each trial is an ordinary run.
 
-The cells of a study go through a `Sweep` on any engine, so leases, retries, resume and skipping are those of a sweep;
-a trial that another study or an earlier attempt made is not made again. Nothing else is kept: killed in the middle and
-begun again, a study asks its samplers the same questions, finds the answers among the records, and goes on.
+A `Sweep` on any engine runs the cells of a study, so leases, retries, resuming and skipping are those of a sweep. A
+trial that another study or an earlier attempt has made is not made again. A study stores nothing else. If it is killed
+and started again, its samplers propose the same points, it finds their results among the records, and it continues.
 """
 
 import json
@@ -19,8 +19,8 @@ from sam_bench.store.record import read_record
 from sam_bench.store.studies import NAMES, Trial, Tuning, recipe, word
 from sam_bench.sweeps.search import SAMPLERS, Search, Space, space_of
 
-ROUND = 4  # trials of an arm at once, where later ones depend on earlier ones: it decides the result, so it is fixed
-DIVERGED = "NonFiniteLoss"  # the one failure that is the trial's own
+ROUND = 4  # trials of an arm at once, if later ones depend on earlier ones; fixed, because it changes the result
+DIVERGED = "NonFiniteLoss"  # the only failure that counts as a result of the trial
 
 
 class Unfinished(Exception):
@@ -29,7 +29,7 @@ class Unfinished(Exception):
 
 @dataclass(frozen=True)
 class Settings:
-    """What a study is made of, besides its experiment."""
+    """The settings of a study, besides its experiment."""
 
     study: str
     experiment: str
@@ -41,23 +41,23 @@ class Settings:
 
     @property
     def rounds(self) -> list[range]:
-        """The numbers of the trials that are asked for together."""
+        """The numbers of the trials that are proposed together, round by round."""
         size = self.trials if self.sampler == "qmc" and not self.prune else ROUND
         return [range(first, min(first + size, self.trials)) for first in range(0, self.trials, size)]
 
 
 @dataclass
 class Arm:
-    """An arm on its way through a study."""
+    """An arm and its state in a study."""
 
-    cell: RunSpec  # one of the experiment's, which says everything but seed and tuned values
+    cell: RunSpec  # a cell of the experiment; it fixes everything but the seed and the tuned values
     space: Space
     search: Search
     values: list[dict[str, Any]] = field(default_factory=list)
     records: list[dict[int, Mapping[str, Any]]] = field(default_factory=list)
 
     def words(self, trial: int, seed: int) -> list[str]:
-        """The overrides of one trial under one seed."""
+        """The overrides of one trial with one seed."""
         kept = [text for text in self.cell.overrides if key_of(text) != "seed"]
         own = [f"{key}={word(value)}" for key, value in self.values[trial].items()]
         return [*kept, f"seed={seed}", *own, "test=false"]
@@ -71,7 +71,7 @@ def key_of(text: str) -> str:
 def arms(settings: Settings) -> list[Arm]:
     """The arms of the experiment, each with its space.
 
-    Raises UsageError where a tuning seed is one of the final runs', or an option that would be tuned is in the grid.
+    Raises UsageError if a tuning seed is one of the final runs', or if an option that would be tuned is in the grid.
     """
     found: dict[tuple[str, ...], Arm] = {}
     for cell in plan(settings.experiment, [*settings.overrides, "tuned=null"]):
@@ -94,9 +94,9 @@ def arms(settings: Settings) -> list[Arm]:
 
 
 def run(settings: Settings, results: Path, make: Callable[[Sequence[RunSpec]], None]) -> list[Tuning]:
-    """The arms of a study with all their trials; `make` makes the cells that have no record yet, and may raise.
+    """Run a study; returns its arms with all trials. `make` makes the cells that have no record yet, and may raise.
 
-    Raises UsageError for a wrong request, Unfinished when a trial ended in another way than a trial can.
+    Raises UsageError for a wrong request, Unfinished if a trial could not be made.
     """
     found = arms(settings)
     for numbers in settings.rounds:
@@ -118,7 +118,7 @@ def run(settings: Settings, results: Path, make: Callable[[Sequence[RunSpec]], N
 
 def _make(found: Sequence[Arm], pairs: Sequence[tuple[int, int]], seeds: Sequence[int], results: Path,
           make: Callable[[Sequence[RunSpec]], None]) -> None:  # fmt: skip
-    """Make these trials under these seeds, trial by trial over all arms, and note their records."""
+    """Make these trials with these seeds, trial by trial over all arms, and store their records."""
     wanted = [(found[place], number, seed) for place, number in pairs for seed in seeds]
     cells = compose_each([arm.words(number, seed) for arm, number, seed in wanted])
     make(list({cell.run_id: cell for cell in cells}.values()))
@@ -127,7 +127,7 @@ def _make(found: Sequence[Arm], pairs: Sequence[tuple[int, int]], seeds: Sequenc
 
 
 def _record(cell: RunSpec, results: Path) -> Mapping[str, Any]:
-    """What a trial's run says; raises Unfinished where there is none, or one that failed for reasons of its own."""
+    """The record of a trial's run; raises Unfinished if there is none, or if the run failed without diverging."""
     directory = RunDirectory(results, cell.run_id)
     if directory.finished:
         return read_record(directory.final)
@@ -141,7 +141,7 @@ def _record(cell: RunSpec, results: Path) -> Mapping[str, Any]:
 
 
 def _score(record: Mapping[str, Any]) -> float | None:
-    """The valid metric of the best epoch; None for a run that diverged, or whose metric is not defined."""
+    """The valid metric of the best epoch; None if the run diverged or the metric is not defined."""
     found = record["metrics"].get(f"valid/{record['metric']['name']}") if record["status"] == "finished" else None
     return None if found is None else float(found)
 
@@ -159,7 +159,7 @@ def _metric(arm: Arm) -> Mapping[str, Any]:
 
 
 def _loss(arm: Arm, number: int) -> float:
-    """The mean valid metric of a trial so far, turned so that smaller is better; infinite for one that diverged."""
+    """The mean valid metric of a trial so far, with its sign changed if larger is better; infinite if it diverged."""
     value = _trial(arm, number).value
     if value != value:
         return float("inf")
@@ -182,6 +182,6 @@ def _tuning(settings: Settings, arm: Arm) -> Tuning:
         sampler=SAMPLERS[settings.sampler],
         pruned=settings.prune,
         seeds=list(settings.seeds),
-        space=json.loads(json.dumps(arm.space)),  # plain values of its own: YAML would write shared ones as references
+        space=json.loads(json.dumps(arm.space)),  # copies, because YAML would write shared objects as references
         trials=[_trial(arm, number) for number in range(settings.trials)],
     )

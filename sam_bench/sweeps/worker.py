@@ -11,8 +11,8 @@ from collections.abc import Callable
 from multiprocessing.connection import Connection
 from pathlib import Path
 
-# Imported here so that a fork server that has loaded this module starts a worker in milliseconds. The first is what
-# torch imports by itself when a run makes its optimizer: seconds.
+# Imported here so that a fork server that has loaded this module starts a worker in milliseconds. Torch imports the
+# first one only when a run makes its optimizer, which takes seconds.
 import torch._inductor.config  # noqa: F401
 
 from sam_bench.api import Outcome, RunSpec
@@ -24,10 +24,10 @@ from sam_bench.training import provenance
 from sam_bench.training.life import Busy, execute
 from sam_bench.training.loop import Stopped
 
-# Looked up where the code is loaded, once for all workers that are forked from here: git takes tenths of a second.
+# Read once, before workers are forked from here, because git takes tenths of a second.
 provenance.code(), provenance.versions()
 
-MESSAGE_LENGTH = 8000  # characters: less than a pipe holds, for nobody reads before the worker has ended
+MESSAGE_LENGTH = 8000  # characters, less than a pipe holds, because nobody reads before the worker has ended
 
 
 def stop_signal(*signals: int) -> Callable[[], bool]:
@@ -39,8 +39,8 @@ def stop_signal(*signals: int) -> Callable[[], bool]:
 
 
 def work(cell: RunSpec, results: Path, log: Path, gpu: str | None, messages: Connection) -> None:
-    """Make one cell and leave with the exit status of its outcome; a message says why where it did not finish."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the driver hears Ctrl-C and decides
+    """Make one cell and exit with the status of its outcome; a message says why it did not finish."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the driver handles Ctrl-C
     stop = stop_signal(signal.SIGTERM, signal.SIGUSR1)
     if gpu is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = gpu
@@ -62,14 +62,14 @@ def work(cell: RunSpec, results: Path, log: Path, gpu: str | None, messages: Con
 
 
 def _unheard(messages: Connection) -> bool:
-    """Whether the driver is gone; one that was interrupted while it started us does not know of us."""
+    """Whether the driver is gone, or was interrupted while it started this worker and does not know about it."""
     watch = select.poll()
     watch.register(messages.fileno(), 0)
     return bool(watch.poll(0))
 
 
 def _redirect(log: Path) -> None:
-    """What is printed goes to a file."""
+    """Send all output to a file."""
     os.dup2(open_log(log), 1)
     os.dup2(1, 2)
     for stream in (sys.stdout, sys.stderr):
@@ -78,7 +78,7 @@ def _redirect(log: Path) -> None:
 
 
 def outcome_of(cell: RunSpec, results: Path, stop: Callable[[], bool]) -> tuple[Outcome, str]:
-    """Make one cell; how it ended, and a message. Code of the current folder may be named by its configuration."""
+    """Make one cell; returns its outcome and a message. Its configuration may name code in the current folder."""
     trust_current_folder()
     try:
         execute(cell, results, stop=stop)
@@ -88,7 +88,7 @@ def outcome_of(cell: RunSpec, results: Path, stop: Callable[[], bool]) -> tuple[
         return Outcome.REFUSED, str(error)
     except Stopped:
         return Outcome.STOPPED, "stopped with a checkpoint"
-    except Exception as error:  # recorded by execute, or it could not even start: the sweep goes on
+    except Exception as error:  # execute has recorded it, or it could not even start; the sweep continues
         with contextlib.suppress(OSError):
             traceback.print_exc()
         return Outcome.FAILED, f"{type(error).__name__}: {error}"

@@ -1,4 +1,4 @@
-"""Checkpoints that are whole or refused: written aside, synced, renamed, checksummed, the previous one kept."""
+"""Checkpoints with a checksum: written under another name, synced and renamed; the previous one is kept."""
 
 import contextlib
 import hashlib
@@ -23,9 +23,9 @@ class BadCheckpoint(Exception):
 
 
 def save(folder: Path, state: dict[str, Any]) -> None:
-    """Write `state` (tensors and plain values) as the newest checkpoint of `folder`; the one before stays.
+    """Write `state` (tensors and plain values) as the newest checkpoint of `folder`; the previous one stays.
 
-    Raises UsageError when the disk is full or may not be written; both checkpoints are then what they were.
+    Raises UsageError if the disk is full or not writable; both checkpoints are then unchanged.
     """
     buffer = io.BytesIO()
     torch.save(state, buffer)
@@ -55,12 +55,12 @@ def read(path: Path) -> dict[str, Any]:
         head = file.read(len(MAGIC) + 65)
         payload = file.read()
     if not head.startswith(MAGIC):
-        raise BadCheckpoint(f"{path.name} is no sam_bench checkpoint")
+        raise BadCheckpoint(f"{path.name} is not a sam_bench checkpoint")
     if hashlib.sha256(payload).hexdigest().encode() != head[len(MAGIC) : -1]:
         raise BadCheckpoint(f"{path.name} is torn or damaged (its checksum differs)")
     try:
         state = torch.load(io.BytesIO(payload), map_location="cpu", weights_only=True)
-    except Exception as error:  # an unpickler answers nonsense with whatever it stumbles over
+    except Exception as error:  # an unpickler may raise any exception for a damaged file
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise BadCheckpoint(f"{path.name} holds more than tensors and plain values: {reason}") from None
     if not isinstance(state, dict):
@@ -69,17 +69,17 @@ def read(path: Path) -> dict[str, Any]:
 
 
 def load(folder: Path, run_id: str) -> dict[str, Any] | None:
-    """The newest usable checkpoint of `run_id`, or None; says which files were passed over and why."""
+    """The newest usable checkpoint of `run_id`, or None; prints which files were skipped and why."""
     for name in NAMES:
         try:
             state = read(folder / name)
         except FileNotFoundError:
             continue
         except (BadCheckpoint, UsageError, OSError) as error:
-            warnings.warn(f"{error}; falling back to what came before it", stacklevel=2)
+            warnings.warn(f"{error}; falling back to the one before it", stacklevel=2)
             continue
         if state.get("run_id") != run_id:
-            theirs = repr(state.get("run_id"))[:200]  # whatever it holds, one line
+            theirs = repr(state.get("run_id"))[:200]  # repr makes one line of anything
             warnings.warn(f"{name} belongs to run {theirs}, not to {run_id!r}: ignored", stacklevel=2)
             continue
         return state

@@ -1,4 +1,4 @@
-"""Three separate clocks: training, evaluation, set-up. While one runs the others stand still."""
+"""Three separate clocks for training, evaluation and set-up; only one runs at a time."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -12,7 +12,7 @@ WARMUP_STEPS = 3
 
 
 class Clock:
-    """Seconds spent per purpose; the device is synchronised at the edges of a stretch only."""
+    """Seconds spent per purpose; the device is synchronised only when a purpose begins or ends."""
 
     def __init__(self, device: torch.device, now: Callable[[], float] = time.perf_counter):
         self.device, self.now = device, now
@@ -23,7 +23,7 @@ class Clock:
         self._warm = 0
 
     def _switch(self, purpose: str | None) -> str | None:
-        """Book the time since the last switch, go on with `purpose`, and return the purpose before."""
+        """Add the time since the last switch to the old purpose, switch to `purpose`, and return the old one."""
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
         time_now = self.now()
@@ -37,7 +37,7 @@ class Clock:
 
     @contextmanager
     def running(self, purpose: str) -> Iterator[None]:
-        """Add the seconds of the block to `purpose` (train, eval or setup); a block inside stops the one around it."""
+        """Add the seconds of the block to `purpose` (train, eval or setup); an inner block pauses the outer one."""
         before = self._switch(purpose)
         try:
             yield
@@ -50,7 +50,7 @@ class Clock:
             self.timed["samples"] += samples
             return
         if self._warm + 1 == WARMUP_STEPS:
-            self._switch(self._purpose)  # from here on the stretch counts for the throughput
+            self._switch(self._purpose)  # the time from here on counts for the throughput
         self._warm += 1
 
     def read(self, purpose: str) -> float:
@@ -59,15 +59,15 @@ class Clock:
 
     @property
     def throughput(self) -> float | None:
-        """Training samples per second after the warm-up steps; None for a run too short to say."""
+        """Training samples per second after the warm-up steps; None if the run is too short."""
         return self.timed["samples"] / self.timed["seconds"] if self.timed["samples"] else None
 
     def state_dict(self) -> dict[str, Any]:
-        """What a checkpoint keeps; call it outside a training stretch."""
+        """What a checkpoint stores; not to be called while the training clock runs."""
         return {"seconds": dict(self.seconds), "timed": dict(self.timed)}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on counting from a checkpoint; the set-up of this process is added to the earlier one."""
+        """Continue from a checkpoint; the set-up time of this process is added to that of the earlier ones."""
         setup = self.seconds["setup"]
         self.seconds = {**state["seconds"], "setup": state["seconds"]["setup"] + setup}
         self.timed = dict(state["timed"])

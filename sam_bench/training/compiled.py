@@ -1,6 +1,6 @@
-"""torch.compile around the training passes of a run, and around nothing else.
+"""torch.compile for the training passes of a run, and for nothing else.
 
-Weights, checkpoints, evaluation and measurements stay those of the plain model; only its calls in training differ.
+Weights, checkpoints, evaluation and measurements use the plain model; only the calls in training are compiled.
 """
 
 import importlib.util
@@ -27,7 +27,7 @@ COMPILERS = ("torch._dynamo", "torch._inductor", "torch._functorch", "triton")
 
 
 def obstacle(device: torch.device) -> str:
-    """Why torch cannot compile for `device` here, "" where nothing speaks against it. Takes no time."""
+    """Why torch cannot compile for `device` on this machine, "" if it can. Takes no time."""
     if device.type != "cuda":
         return no_cpp_compiler()
     if importlib.util.find_spec("triton") is None:
@@ -42,17 +42,17 @@ def obstacle(device: torch.device) -> str:
 class Compiled(nn.Module):
     """`model`, compiled for batches of `size` samples; any other number goes through `model` itself.
 
-    Each further size would be compiled again, for minutes, and torch gives up after a few. A size left open is no way
-    out: torch then leaves out the memory layout that convolutions run fastest in, and a resumed run could meet other
-    code than the one it was begun with. So code depends on the size alone. Dropout draws what it draws without, and
-    bf16 is rounded where the model rounds it: torch leaves that out else, and the gradient of `amax` became NaN.
+    Each further size would be compiled again, for minutes, and torch gives up after a few sizes. A dynamic size does
+    not help: torch then drops the memory layout that is fastest for convolutions, and a resumed run could get other
+    code than before. So the code depends on the size alone. Dropout draws the same numbers as without compilation. bf16
+    is rounded where the model rounds it; torch would leave this out, and the gradient of `amax` became NaN.
     """
 
     def __init__(self, model: nn.Module, size: int, *, deterministic: bool):
         super().__init__()
         self.model = model
         self.size: int | None = size
-        torch.compiler.reset()  # several runs in one process: each starts afresh
+        torch.compiler.reset()  # several runs in one process: each compiles anew
         options: dict[str, str | int | bool | Callable[..., Any]] = {
             "fallback_random": True, "emulate_precision_casts": True, "deterministic": deterministic,
         }  # fmt: skip
@@ -60,7 +60,7 @@ class Compiled(nn.Module):
 
     @contextmanager
     def plain(self) -> Iterator[None]:
-        """Within it nothing is compiled."""
+        """A context in which the plain model is called."""
         size, self.size = self.size, None
         try:
             yield
@@ -73,14 +73,14 @@ class Compiled(nn.Module):
 
 
 def full_size(samples: int, batch_size: int) -> int:
-    """How many samples of a full batch are this rank's."""
+    """How many samples of a full batch this rank gets."""
     return len(range(processes.rank(), min(samples, batch_size), processes.count()))
 
 
 def warm_up(trainer: Trainer) -> None:
-    """Compile what the training passes of `trainer` call, on its set-up clock; nothing that it keeps is changed.
+    """Compile what the training passes of `trainer` call, on its set-up clock; its state does not change.
 
-    Raises UsageError where the compiled gradient is not that of the plain model.
+    Raises UsageError if the compiled gradient differs from that of the plain model.
     """
     task, index = trainer.task, trainer.train_index[: trainer.options.batch_size]
     statistics, device = RunningStats(trainer.model), trainer.device
@@ -95,7 +95,7 @@ def warm_up(trainer: Trainer) -> None:
         with inner.plain():
             plain = _length(trainer.optimizer, closure)
         compiled = _length(trainer.optimizer, closure)
-        if trainer.optimizer.chooses_samples:  # some do it by a forward pass alone, which is code of its own
+        if trainer.optimizer.chooses_samples:  # some also run a forward pass alone, which is compiled separately
             with torch.no_grad():
                 closure(backward=False)
     statistics.put_back(before)
@@ -108,7 +108,7 @@ def warm_up(trainer: Trainer) -> None:
 
 
 def _length(optimizer: SharpnessAware, closure: Callable[[], torch.Tensor]) -> float:
-    """Length of the gradient of one pass; random generators stay."""
+    """The norm of the gradient of one pass; random generators are restored."""
     device = optimizer.params[0].device
     optimizer.zero_grad()
     with rng_of(rng_state(device), device):
@@ -117,7 +117,7 @@ def _length(optimizer: SharpnessAware, closure: Callable[[], torch.Tensor]) -> f
 
 
 def advice(error: BaseException) -> UsageError | None:
-    """What to do about an error of torch's compiler; None for any other error."""
+    """What to do about an error of torch's compiler; None for other errors."""
     cause: BaseException | None = error
     while cause is not None:
         if type(cause).__module__.startswith(COMPILERS):

@@ -1,7 +1,7 @@
-"""What a failed record says of an error: enough to mend it, and nothing about whose machine it was.
+"""What a failed record says about an error: enough to fix it, and nothing about the machine or its user.
 
-Records and pages are published. So paths are cut down to what everybody has: `site-packages/...`, `sam_bench/...`,
-else the file's own name. The worker's log keeps the whole traceback.
+Records and pages are published. So paths are shortened to the part that is the same everywhere: `site-packages/...`,
+`sam_bench/...`, else the name of the file. The worker's log keeps the whole traceback.
 """
 
 import contextlib
@@ -29,7 +29,7 @@ def described(error: BaseException, step: int) -> dict[str, str | int]:
 
 
 def without_names(text: str) -> str:
-    """A text without folders, the name of the host, and (outside of lines of code) that of the user."""
+    """The text without folders, the host's name and (except in lines of code) the user's name."""
     text = QUOTED.sub(lambda found: f"{found[1]}{_short(found[2])}{found[1]}", text)
     for folder in sorted({str(Path.home()), os.getcwd()}, key=len, reverse=True):
         if len(folder) > 1:

@@ -35,11 +35,11 @@ Report = Callable[[dict[str, Any]], None]  # gets step, steps, share, epoch, met
 
 
 class Busy(UsageError):
-    """Another process is at work on this run."""
+    """Another process is working on this run."""
 
 
 def pick_device(name: str) -> torch.device:
-    """The device that `auto`, `cpu` or `cuda[:n]` means here; raises UsageError when there is none such."""
+    """The device that `auto`, `cpu` or `cuda[:n]` means here; raises UsageError if there is no such device."""
     name = processes.device_of(name)
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
@@ -58,13 +58,13 @@ def build(cell: RunSpec, device: torch.device) -> tuple[Task, nn.Module]:
     config = cell.config
     seeding.seed_everything(config["seed"], deterministic=config["deterministic"])
     task = processes.first_before_others(lambda: build_task(config, places.data_dir())).to(device)
-    # Featurising may have drawn random numbers or come from a cache: the model starts from the seed again.
+    # Featurising may have drawn random numbers, or not if it used a cache. So the model starts from the seed again.
     seeding.seed_everything(config["seed"], deterministic=config["deterministic"])
     return task, build_model(config, task).to(device)
 
 
 def build_trainer(cell: RunSpec, device: torch.device, how: Arithmetic, kind: type[Trainer] = Trainer) -> Trainer:
-    """Task, model, method and loop of a cell, which computes as `how` says; what is to be compiled is compiled."""
+    """Task, model, method and loop of a cell, in the precision of `how`; compiles the model if `how` says so."""
     config = cell.config
     task, model = build(cell, device)
     options, samples = Train(**config["train"]), len(task.splits["train"])
@@ -89,7 +89,7 @@ def build_trainer(cell: RunSpec, device: torch.device, how: Arithmetic, kind: ty
 
 
 def _head(cell: RunSpec, device: torch.device, how: Arithmetic) -> dict[str, Any]:
-    """What a record says before anything is built."""
+    """The part of a record that is known before anything is built."""
     return {
         "run_id": cell.run_id,
         "experiment": cell.experiment,
@@ -108,7 +108,7 @@ def _head(cell: RunSpec, device: torch.device, how: Arithmetic) -> dict[str, Any
 
 
 def _built(trainer: Trainer) -> dict[str, Any]:
-    """What a record says of the model and the data."""
+    """The part of a record about the model and the data."""
     task = trainer.task
     return {
         "metric": {"name": task.metric, "higher_is_better": metrics.HIGHER_IS_BETTER[task.metric]},
@@ -124,7 +124,7 @@ def _built(trainer: Trainer) -> dict[str, Any]:
 
 
 def _spent(trainer: Trainer) -> dict[str, Any]:
-    """What the run cost so far."""
+    """What the run has cost so far."""
     memory, clock = trainer.optimizer.memory, trainer.clock
     return {
         "best_epoch": trainer.best["epoch"],
@@ -169,7 +169,7 @@ def _train(directory: RunDirectory, head: dict[str, Any], trainer: Trainer, stat
 
 
 def _finish(directory: RunDirectory, head: dict[str, Any], trainer: Trainer) -> Record:
-    """Read the test split, once, with the weights of the best epoch, and write the record; a trial does not read it."""
+    """Read the test split once, with the best epoch's weights (a trial does not read it), and write the record."""
     test: dict[str, float] = {}
     notes: list[str] = []
     if head["config"].get("test", True):
@@ -199,10 +199,11 @@ def _fail(directory: RunDirectory, head: dict[str, Any], trainer: Trainer | None
 
 def execute(cell: RunSpec, results: Path, *, report: Report = lambda info: None,
             stop: Callable[[], bool] = lambda: False) -> Record:  # fmt: skip
-    """The record of `cell`: read if it is finished, else made, from its checkpoint where there is one.
+    """The record of `cell`: read if the run is finished, else made, from its checkpoint if there is one.
 
     `report` gets the progress now and then; `stop` may ask to end early. Raises UsageError (nothing is written), Busy
-    when another process is at work on it, Stopped with a checkpoint written, or what made the run fail, recorded.
+    if another process works on the run, Stopped after writing a checkpoint, or the error that made the run fail, after
+    recording it.
     """
     directory, first = RunDirectory(results, cell.run_id), processes.rank() == 0
     if record := processes.from_first(lambda: _finished(directory)):
@@ -227,7 +228,7 @@ def _finished(directory: RunDirectory) -> Record | None:
 
 
 def _claim(directory: RunDirectory) -> Record | None:
-    """Take the right to make this run; its record if it was finished meanwhile. Raises Busy."""
+    """Claim this run; returns its record if another process has finished it meanwhile. Raises Busy."""
     if not directory.claim() and not directory.finished:
         raise Busy(f"another process is at work on {directory.run_id}; `sam-bench status` shows how far it is.")
     return _finished(directory)
@@ -235,7 +236,7 @@ def _claim(directory: RunDirectory) -> Record | None:
 
 def _make(cell: RunSpec, directory: RunDirectory, device: torch.device, how: Arithmetic, report: Report,
           stop: Callable[[], bool]) -> tuple[Record, Logger]:  # fmt: skip
-    """Build, train and record a claimed run; its record and its logger. Rank 0 alone writes."""
+    """Build, train and record a claimed run; returns its record and its logger. Only rank 0 writes."""
     head, first = _head(cell, device, how), processes.rank() == 0
     trainer: Trainer | None = None
     try:
@@ -259,5 +260,5 @@ def _make(cell: RunSpec, directory: RunDirectory, device: torch.device, how: Ari
             _fail(directory, head, trainer, error)
         raise
     finally:
-        with contextlib.suppress(UsageError):  # on a full disk the lease stays, and is stale when this process ends
+        with contextlib.suppress(UsageError):  # on a full disk the lease stays until it is stale
             directory.release()

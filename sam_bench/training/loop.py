@@ -1,4 +1,4 @@
-"""The one training loop. It names no method and no dataset: closure, step, clock, evaluate, checkpoint."""
+"""The only training loop. It knows no method and no data set: closure, step, clock, evaluate, checkpoint."""
 
 import math
 import time
@@ -21,9 +21,9 @@ from sam_bench.training.options import steps_per_epoch
 
 State = dict[str, Any]
 DTYPES = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
-# Passes of one SAM step: the common currency of budget=grad_evals.
+# Passes of one SAM step, the unit of budget=grad_evals.
 SAM_PASSES = 2
-# Steps between two looks at the loss on the device: a look waits for the device.
+# Steps between two reads of the loss; a read waits for the device.
 CHECK_EVERY = 50
 REPORT_SECONDS = 0.5
 
@@ -44,7 +44,7 @@ class Stopped(Exception):
 class Trainer:
     """Trains `model` on `task` with `optimizer`; its whole state is in `state_dict`.
 
-    `parallel` is the model as the training passes call it, which is another where several ranks share the run.
+    `parallel` is the model that the training passes call; it differs from `model` if several ranks share the run.
     """
 
     def __init__(self, task: Task, model: nn.Module, optimizer: SharpnessAware,
@@ -75,7 +75,7 @@ class Trainer:
 
     @property
     def position(self) -> float:
-        """Epochs done, fractional, in the currency of the budget; the run ends at `options.epochs`."""
+        """Epochs done, a fractional number, in the unit of the budget; the run ends at `options.epochs`."""
         options = self.options
         if options.budget == "seconds":
             return options.epochs * self.clock.read("train") / (options.seconds or math.inf)
@@ -97,7 +97,7 @@ class Trainer:
     # -- one step ----------------------------------------------------------------------------------------------
 
     def closure_of(self, batch: Batch, weight: torch.Tensor | None = None) -> Callable[..., torch.Tensor]:
-        """What a method calls for one pass over `batch`; `weight` as of `processes.part`."""
+        """The closure that a method calls for a pass over `batch`; `weight` is that of `processes.part`."""
 
         def closure(index: torch.Tensor | None = None, backward: bool = True) -> torch.Tensor:
             part = batch if index is None else batch.select(index)
@@ -115,7 +115,7 @@ class Trainer:
         return closure
 
     def _seed_draws(self) -> None:
-        """Augmentation draws are a function of the seed and the step."""
+        """Seed the augmentation's generator from the seed and the step."""
         self.draws.manual_seed(seeding.derive(self.seed, "augment", self.step))
 
     def _step(self, index: torch.Tensor) -> None:
@@ -125,7 +125,7 @@ class Trainer:
         whole = self.task.collate(index, train=True, generator=self.draws)
         batch, mine, weight = processes.part(self.task, whole, index)
         loss = processes.mean(self.optimizer.step(self.closure_of(batch, weight), samples=mine))
-        # Kept on the device: the first bad step is remembered there and read at the next look.
+        # On the device: it stores the first bad step, which is read at the next check.
         bad = ~torch.isfinite(loss)
         self._first_bad = torch.where((self._first_bad < 0) & bad, self.step, self._first_bad)
         self._loss_sum += torch.where(bad, 0.0, loss.double())
@@ -188,12 +188,12 @@ class Trainer:
         return float((self.optimizer.memory["sampled"] - start["sampled"]) / max(1, self.step - start["step"]))
 
     def evaluate(self, split: str) -> tuple[dict[str, float], list[str]]:
-        """Loss and metric of a split with the present weights, as rank 0 finds them."""
+        """Loss and metric of a split with the current weights, computed by rank 0."""
         look = partial(evaluate, self.model, self.task, split, batch_size=self.options.eval_batch_size)
         return processes.from_first(partial(look, autocast=self.autocast))
 
     def _keep_if_best(self, valid: dict[str, float]) -> None:
-        """The best epoch by the valid metric; by the valid loss where the metric is undefined."""
+        """Keep the best epoch by the valid metric, or by the valid loss if the metric is undefined."""
         value, best = valid[f"valid/{self.task.metric}"], self.best["value"]
         if math.isnan(value) and math.isnan(best):
             better = valid["valid/loss"] < self.best["loss"]
@@ -208,7 +208,7 @@ class Trainer:
 
     def fit(self, *, save: Callable[[State], None], report: Callable[[State], None], stop: Callable[[], bool],
             log: Callable[[State], None]) -> None:  # fmt: skip
-        """Train to the end of the budget, then set the weights of the best epoch.
+        """Train to the end of the budget, then load the weights of the best epoch.
 
         `save` gets the state every `checkpoint_seconds`, `report` the progress now and then, `log` each row
         of the curve, and `stop` may ask to end early: then the state is saved and Stopped raised. A training loss
@@ -234,7 +234,7 @@ class Trainer:
                 raise Stopped
 
         self.model.train()
-        while not self.finished or self.batch:  # a checkpoint of the last step resumes before the end of its epoch
+        while not self.finished or self.batch:  # resuming from a checkpoint of the last step must still end its epoch
             self._train_epoch(between_steps)
             row = self._end_epoch()
             with self.clock.running("setup"):
@@ -244,7 +244,7 @@ class Trainer:
         self.model.load_state_dict(self.best["model"])
 
     def progress(self) -> dict[str, Any]:
-        """Where the run is: step, steps, epoch and the last valid metric."""
+        """How far the run is: step, steps, epoch and the last valid metric."""
         total = math.ceil(self.options.epochs * self.steps_per_epoch)
         if self.options.max_steps is not None:
             total = min(total, self.options.max_steps)
@@ -270,11 +270,12 @@ class Trainer:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue exactly where `state_dict` was taken; raises UsageError where other ranks are to go on."""
+        """Continue exactly where `state_dict` was saved; raises UsageError for another number of ranks."""
         if (before := len(state["rng"])) != processes.count():
             raise UsageError(
-                f"this run was begun by {before} process(es) and cannot go on with {processes.count()}: the bits would "
-                "differ. Go on with as many, or remove its .running folder to begin again."
+                f"this run was started with {before} process(es) and cannot continue with "
+                f"{processes.count()}: the bits would differ. Use the same number, or "
+                "remove its .running folder to start again."
             )
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])

@@ -1,6 +1,6 @@
 """Learning-rate schedules: the factor on the base learning rate at a (fractional) epoch of a run of `epochs`.
 
-They are functions of the position alone, so a resumed run needs no schedule state and every arm gets the same curve.
+A schedule depends only on the position, so a resumed run needs no schedule state and every arm has the same curve.
 """
 
 import math
@@ -13,7 +13,7 @@ def _ramp(epoch: float, warmup_epochs: float, start: float = 0.0) -> float:
 
 
 def _past(epoch: float, epochs: float, warmup_epochs: float) -> float:
-    """The share in [0, 1] of what comes after the warm-up."""
+    """The position in [0, 1] in the part after the warm-up."""
     return min(1.0, (epoch - warmup_epochs) / max(epochs - warmup_epochs, 1e-9))
 
 
@@ -42,7 +42,7 @@ def noam(
 def step(
     epoch: float, epochs: float, *, milestones: Sequence[float], gamma: float, warmup_epochs: float = 0.0
 ) -> float:
-    """`gamma` to the number of milestones (fractions of the run) that lie behind."""
+    """`gamma` to the power of the number of milestones (fractions of the run) that are past."""
     if epoch < warmup_epochs:
         return _ramp(epoch, warmup_epochs)
     return float(gamma ** sum(epoch >= m * epochs for m in milestones))

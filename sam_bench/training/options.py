@@ -1,4 +1,4 @@
-"""In how many portions a run trains."""
+"""The number of steps in an epoch."""
 
 
 def steps_per_epoch(samples: int, batch_size: int, drop_last: bool) -> int:

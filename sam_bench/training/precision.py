@@ -18,25 +18,25 @@ GPU_BF16 = (8, 0)  # compute capability of Ampere, the first with bf16 in its ma
 
 @dataclass(frozen=True)
 class Arithmetic:
-    """What `precision` (fp32, bf16 or fp16) and `compile` of a configuration came to on a device."""
+    """The `precision` (fp32, bf16 or fp16) and `compile` that a configuration gives on a device."""
 
     precision: str
     compiled: bool
 
 
 def multiplies_bf16(device: torch.device) -> bool:
-    """Whether `device` has instructions for bf16; others would only imitate it, slowly."""
+    """Whether `device` has instructions for bf16; other devices emulate it slowly."""
     if device.type == "cuda":
         return torch.cuda.get_device_capability(device) >= GPU_BF16
     return any(torch.cpu.get_capabilities().get(name) for name in CPU_BF16)
 
 
 def gains_from_bf16(config: Mapping[str, Any], device: torch.device) -> bool:
-    """Whether bf16 makes a step faster on `device`, not only whether the device multiplies it.
+    """Whether bf16 makes a step faster on `device`, not only whether the device can multiply it.
 
-    On a CPU a model of molecules says from which hidden size on it does (`bf16_from_hidden`): the batches all have
-    another shape, for each of which the library compiles its bf16 kernels, and small products gain less than the
-    conversions cost (docs/molecules.md).
+    A model of molecules says from which hidden size on bf16 is faster on a CPU (`bf16_from_hidden`). Each batch has
+    another shape, for which the library compiles bf16 kernels, and small products gain less than the conversions cost
+    (docs/molecules.md).
     """
     if device.type != "cpu" or config["dataset"]["modality"] != "molecule":
         return True
@@ -45,7 +45,7 @@ def gains_from_bf16(config: Mapping[str, Any], device: torch.device) -> bool:
 
 
 def choose(config: Mapping[str, Any], device: torch.device) -> Arithmetic:
-    """What this configuration means on `device`; raises UsageError where it asks for what cannot be had here."""
+    """What this configuration means on `device`; raises UsageError if the device cannot do it."""
     precision, compiled = config["precision"], config.get("compile", False)
     if precision == "auto":
         precision = "bf16" if multiplies_bf16(device) and gains_from_bf16(config, device) else "fp32"
@@ -58,20 +58,20 @@ def choose(config: Mapping[str, Any], device: torch.device) -> Arithmetic:
 
 
 def of_record(record: Mapping[str, Any]) -> Arithmetic:
-    """What a finished run computed with; a record from before `auto` says it in its configuration."""
+    """The arithmetic of a finished run; in records from before `auto` it is in the configuration."""
     made = record["provenance"]
     return Arithmetic(made.get("precision", record["config"]["precision"]), made.get("compiled", False))
 
 
 def resumed(state: Mapping[str, Any], chosen: Arithmetic, device: torch.device) -> Arithmetic:
-    """What a run goes on with: what its checkpoint `state` was begun with, whatever `device` would choose.
+    """The arithmetic of a resumed run: that of its checkpoint `state`, even if `device` would choose another.
 
-    Raises UsageError where it was begun compiled and this machine cannot compile.
+    Raises UsageError if the run was compiled and this machine cannot compile.
     """
     begun = Arithmetic(**state["arithmetic"]) if "arithmetic" in state else chosen
     if begun.compiled and (obstacle := obstacle_to_compiling(device)):
         raise UsageError(
-            f"this run was begun compiled, which this machine cannot: {obstacle}. Go on with it where it was begun, or "
-            "remove its .running folder to begin again."
+            f"this run was started with compile, which does not work on this machine: {obstacle}. Continue it on the "
+            "machine where it was started, or remove its .running folder to start again."
         )
     return begun

@@ -1,8 +1,8 @@
 """One run in several processes (`torchrun`): who does which part of a batch, and what all must agree on.
 
-Every rank holds all data and cuts its own part out of the batch that one process would make, so the gradient, the
-order, the augmentation and the record are those of one process. Rank 0 alone evaluates, decides when to write, and
-writes. With one process every function here does nothing.
+Every rank holds all data and takes its own part of the batch that one process would make. So the gradient, the order,
+the augmentation and the record are those of one process. Only rank 0 evaluates, decides when to write, and writes. With
+one process every function here does nothing.
 """
 
 import datetime
@@ -27,7 +27,7 @@ BATCH_NORMS = nn.modules.batchnorm._BatchNorm
 
 
 class RankLost(Exception):
-    """Another process of this run is gone: this one cannot go on, and its checkpoint is kept."""
+    """Another process of this run is gone, so this one cannot continue; its checkpoint is kept."""
 
 
 def rank() -> int:
@@ -42,7 +42,7 @@ def count() -> int:
 
 @contextmanager
 def together(device: str) -> Iterator[None]:
-    """Within it the processes that torchrun started are one group; `device` is the configuration's."""
+    """A context in which the processes that torchrun started form one group; `device` is the configuration's."""
     if not torchrun.several():
         yield
         return
@@ -50,13 +50,13 @@ def together(device: str) -> Iterator[None]:
     dist.init_process_group("nccl" if on_gpu else "gloo", timeout=PATIENCE)
     try:
         yield
-        dist.barrier()  # none leaves while another still talks to it
+        dist.barrier()  # no process leaves while another still communicates with it
     finally:
         dist.destroy_process_group()
 
 
 def device_of(name: str) -> str:
-    """The device of this rank; raises UsageError when there are fewer GPUs than processes here."""
+    """The device of this rank; raises UsageError if this machine has fewer GPUs than processes."""
     if count() == 1 or name == "cpu" or not torch.cuda.is_available():
         return name
     if name not in ("auto", "cuda"):
@@ -69,7 +69,7 @@ def device_of(name: str) -> str:
 
 
 def from_first(make: Callable[[], T]) -> T:
-    """What rank 0 makes, on all ranks; the others wait for it. A UsageError of rank 0 is raised by all."""
+    """The result of rank 0, on all ranks; the others wait for it. A UsageError of rank 0 is raised on all ranks."""
     if count() == 1:
         return make()
     made: list[Any] = [None, None]
@@ -86,7 +86,7 @@ def from_first(make: Callable[[], T]) -> T:
 
 
 def first_before_others(make: Callable[[], T]) -> T:
-    """`make` on rank 0 first, then on the others: what it fetches or caches is there once, and whole."""
+    """Run `make` on rank 0 first, then on the others, so that they find complete downloads and caches."""
     if count() == 1:
         return make()
     made: list[T] = []
@@ -95,7 +95,7 @@ def first_before_others(make: Callable[[], T]) -> T:
 
 
 def any_of(*flags: bool) -> list[bool]:
-    """For each flag whether it is true on any rank."""
+    """For each flag, whether it is true on any rank."""
     if count() == 1:
         return list(flags)
     device = "cuda" if dist.get_backend() == "nccl" else "cpu"
@@ -125,8 +125,8 @@ def mean(value: Tensor) -> Tensor:
 def part(task: Task, batch: Batch, index: Tensor) -> tuple[Batch, Tensor, Tensor | None]:
     """This rank's part of `batch`, its samples of `index`, and the weight of its loss (None for one process).
 
-    The mean over the ranks of their weighted losses is the loss of the batch: weights go by labels, of which a rank
-    may have more or fewer. A batch of fewer samples than ranks leaves one without: it runs a sample that weighs 0.
+    The mean over the ranks of their weighted losses is the loss of the batch. The weights follow the number of labels,
+    which differs between ranks. If a batch has fewer samples than ranks, a rank without one runs a sample of weight 0.
     """
     if count() == 1:
         return batch, index, None
@@ -141,12 +141,12 @@ def part(task: Task, batch: Batch, index: Tensor) -> tuple[Batch, Tensor, Tensor
 def parallel(
     model: nn.Module, seed: int, prepare: Callable[[nn.Module], nn.Module] | None = None
 ) -> tuple[nn.Module, list[str]]:
-    """The model whose backward pass averages gradients over the ranks, and remarks on what one process does otherwise.
+    """A model whose backward pass averages gradients over the ranks, and remarks on differences to one process.
 
-    `prepare` makes of a rank's own model what training calls.
+    `prepare` turns a rank's own model into the one that training calls.
 
-    On GPUs the statistics of BatchNorm are those of the whole batch (SyncBatchNorm). A model with dropout draws other
-    masks on each rank.
+    On GPUs the statistics of BatchNorm are those of the whole batch (SyncBatchNorm). Dropout draws different masks on
+    each rank.
     """
     if count() == 1:
         return prepare(model) if prepare else model, []
@@ -159,7 +159,7 @@ def parallel(
     if rank() and _has_dropout(model):
         torch.manual_seed(seeding.derive(seed, "rank", rank()))
     warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides")  # a copy more, no error
-    # A model may leave parameters out of a pass: the others then must not wait for their gradients.
+    # A model may leave parameters out of a pass; then the other ranks must not wait for their gradients.
     called = prepare(model) if prepare else model
     return DistributedDataParallel(called, find_unused_parameters=True), notes
 

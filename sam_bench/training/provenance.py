@@ -28,7 +28,7 @@ def _git(*words: str) -> str | None:
 
 @functools.cache
 def code() -> dict[str, Any]:
-    """Commit of the source tree and whether it was changed since; None for an installed package."""
+    """The commit of the source tree and whether it has changes since; None for an installed package."""
     top = _git("rev-parse", "--show-toplevel")
     if top is None or Path(top) != Path(__file__).parents[2]:
         return {"commit": None, "dirty": None}
@@ -38,7 +38,7 @@ def code() -> dict[str, Any]:
 
 @functools.cache
 def versions() -> dict[str, str]:
-    """Versions of this package, of Python and of the libraries that touch a number."""
+    """Versions of this package, of Python and of the libraries that can change a number."""
     found = {"sam_bench": __version__, "python": platform.python_version()}
     for package in PACKAGES:
         try:

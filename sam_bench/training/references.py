@@ -1,7 +1,7 @@
 """Simple references for an experiment on molecules: a random forest and ridge regression on Morgan fingerprints.
 
-They see what the runs saw: the same molecules, the same split, the same metric, the test split read once. Ridge's
-penalty is chosen by the valid split; the forest has none to choose.
+They use the same molecules, split and metric as the runs, and read the test split once. The penalty of ridge is chosen
+on the valid split; the forest has nothing to choose.
 """
 
 import statistics
@@ -93,7 +93,7 @@ def compare(cells: Sequence[RunSpec], records: Sequence[Mapping[str, Any]], data
             say: Callable[[str], None] = print) -> list[list[str]]:  # fmt: skip
     """Rows (data set, method, valid, test) with mean +- std (n): the finished runs, and references on their splits.
 
-    Raises UsageError if a run had another split than is made here.
+    Raises UsageError if the split of a run differs from the one that is made here.
     """
     finished = {record["run_id"]: record for record in records if record["status"] == "finished"}
     groups: dict[str, dict[str, list[dict[str, float]]]] = {}

@@ -1,4 +1,4 @@
-"""Every random number of a run is a function of its seed: here they are derived, saved and set back."""
+"""Every random number of a run is a function of its seed. This module derives, saves and restores the seeds."""
 
 import hashlib
 import os
@@ -21,7 +21,7 @@ def seed_everything(seed: int, *, deterministic: bool) -> None:
     np.random.seed(derive(seed, "numpy") % 2**32)
     torch.manual_seed(derive(seed, "torch"))
     if deterministic:
-        # cuBLAS reads this when it starts; without it torch refuses deterministic matrix products.
+        # cuBLAS reads this at its start; without it torch refuses deterministic matrix products.
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(deterministic)
     # In deterministic mode torch would fill each new tensor with NaN first. Nothing here reads a tensor before it is

@@ -1,4 +1,4 @@
-"""The CPU threads of a run: a fixed number, for the sums of a run depend on it, and with them its last bits."""
+"""The CPU threads of a run. The number is fixed, because sums, and so the last bits of a run, depend on it."""
 
 import os
 import sys
@@ -8,25 +8,25 @@ from typing import Any
 from sam_bench.errors import UsageError
 
 DEFAULT = 1
-# What torch, MKL and the BLAS of numpy read when they are loaded. All start with one thread; a run then sets torch's.
+# torch, MKL and the BLAS of numpy read these when they are loaded. All start with one thread; a run then sets torch's.
 # A "dynamic" number of threads follows the load of the machine.
 ENVIRONMENT = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OMP_DYNAMIC": "FALSE", "MKL_DYNAMIC": "FALSE"}
-SEVERAL = {**ENVIRONMENT, "OMP_WAIT_POLICY": "PASSIVE"}  # where other runs share the cores: do not spin while waiting
+SEVERAL = {**ENVIRONMENT, "OMP_WAIT_POLICY": "PASSIVE"}  # other runs share the cores, so do not spin while waiting
 
 
 def before_torch(environment: Mapping[str, str] = ENVIRONMENT) -> None:
-    """Set what torch reads when it is imported; once it is, this only concerns child processes."""
+    """Set the variables that torch reads on import; after the import they only affect child processes."""
     os.environ.update(environment)
     os.environ.pop("OMP_THREAD_LIMIT", None)
 
 
 def of_config(config: Mapping[str, Any]) -> int:
-    """The `threads` of a configuration; those of before there was the key have the default."""
+    """The `threads` of a configuration; older configurations without the key have the default."""
     return int(config.get("threads", DEFAULT))
 
 
 def use(number: int) -> int:
-    """Let torch compute with this many threads; raises UsageError where it does not."""
+    """Let torch compute with this many threads; raises UsageError if it does not."""
     import torch
 
     torch.set_num_threads(number)
@@ -39,12 +39,12 @@ def use(number: int) -> int:
 
 
 def resumed(state: Mapping[str, Any], config: Mapping[str, Any]) -> int:
-    """Go on with the threads that the checkpoint `state` was begun with, {} for a new run, whatever `config` says.
+    """Use the number of threads of the checkpoint `state` ({} for a new run), even if `config` has another.
 
-    Raises UsageError where torch refuses that number.
+    Raises UsageError if torch refuses that number.
     """
     chosen = of_config(config)
-    begun = int(state.get("threads", chosen))  # a checkpoint of before there was the key does not say
+    begun = int(state.get("threads", chosen))  # an older checkpoint has no such key
     if begun != chosen:
-        print(f"note: this run was begun with threads={begun} and goes on so, not with {chosen}", file=sys.stderr)
+        print(f"note: this run was started with threads={begun} and keeps them, not {chosen}", file=sys.stderr)
     return use(begun)

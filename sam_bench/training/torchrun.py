@@ -1,4 +1,4 @@
-"""What torchrun tells a process that it started, in the environment; read before torch is imported, and without it."""
+"""What torchrun tells the processes that it starts, in the environment. Reading it does not import torch."""
 
 import os
 
@@ -14,5 +14,5 @@ def several() -> bool:
 
 
 def first() -> bool:
-    """False in all processes that torchrun started but the first: they say nothing that the first says."""
+    """Whether this is the first process that torchrun started, or the only one; the others print nothing."""
     return not here() or os.environ.get("RANK", "0") == "0"

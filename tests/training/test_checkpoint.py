@@ -51,7 +51,7 @@ def test_one_flipped_bit_is_noticed(saved):
 
 def test_a_foreign_file_is_refused(saved):
     torch.save({"step": 9}, saved / checkpoint.NAMES[0])
-    with pytest.warns(UserWarning, match="no sam_bench checkpoint"):
+    with pytest.warns(UserWarning, match="not a sam_bench checkpoint"):
         assert checkpoint.load(saved, "a")["step"] == 1
 
 

@@ -225,7 +225,7 @@ def test_begun_compiled_and_gone_on_with_where_that_cannot_be(traced, tmp_path, 
         execute(this, tmp_path, stop=lambda: True)
     monkeypatch.setattr(precision, "choose", lambda config, device: Arithmetic("fp32", compiled=False))
     monkeypatch.setenv("CXX", "no-such-compiler")
-    with pytest.raises(UsageError, match=r"begun compiled.*no-such-compiler"):
+    with pytest.raises(UsageError, match=r"started with compile.*no-such-compiler"):
         execute(this, tmp_path)
     assert (tmp_path / "runs" / f"{this.run_id}.running" / "checkpoint.pt").exists()
 

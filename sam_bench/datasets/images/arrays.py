@@ -35,9 +35,9 @@ class ImageBatch:
 class Images:
     """All images of a data set, one number per pixel: RGB and a spare byte as one int32, grey as one uint8.
 
-    Whole pixels make a crop one gather of int32 instead of three of bytes, and leave the channels last, as convolutions
-    run fastest. The last pixel is black, for what lies outside. `scale` and `shift` normalise, both (size * size * C,)
-    so that the arithmetic runs along whole images.
+    With whole pixels a crop is one gather of int32 instead of three of bytes, and the channels stay last, which is the
+    fastest layout for convolutions. The last pixel is black and stands for everything outside an image. `scale` and
+    `shift` normalise; both are (size * size * C,), so that the arithmetic runs along whole images.
     """
 
     pixels: Tensor
@@ -49,9 +49,9 @@ class Images:
 
     @classmethod
     def pack(cls, images: np.ndarray, mean: Sequence[float], std: Sequence[float], augment: Augment) -> "Images":
-        """From uint8 (N, C, size, size), C 1 or 3; moments per channel, in 0..1; else ValueError.
+        """Pack uint8 (N, C, size, size), C 1 or 3, else ValueError; `moments` are per channel, in 0..1.
 
-        Raises UsageError for moments of another number of channels.
+        Raises UsageError if the moments have another number of channels.
         """
         n, channels, size, width = images.shape
         if channels not in (1, 3) or size != width or images.dtype != np.uint8:
@@ -97,7 +97,7 @@ class Images:
         return self.pixels.index_select(0, place.flatten())
 
     def unpack(self, pixels: Tensor) -> Tensor:
-        """Packed pixels of n images -> uint8 (n, size, size, C or C + a spare byte)."""
+        """Packed pixels of n images -> uint8 (n, size, size, C), or C + 1 with the spare byte."""
         return pixels.view(torch.uint8).view(-1, self.size, self.size, 1 if self.channels == 1 else 4)
 
     def normalise(self, x: Tensor) -> Tensor:
@@ -122,7 +122,7 @@ def flip_labels(labels: np.ndarray, where: np.ndarray, fraction: float, classes:
     The setting of SAM (arXiv 2010.01412, section 3.3) and AE-SAM; the number of wrong labels is exact.
     """
     check_one(options_of_datasets.Images, "label_noise", fraction, "dataset")
-    # a stream of its own: the same split with and without noise
+    # a random stream of its own, so that the split is the same with and without noise
     rng = np.random.default_rng([split_seed, 1])
     wrong = rng.choice(where, size=round(fraction * len(where)), replace=False)
     noisy = labels.copy()

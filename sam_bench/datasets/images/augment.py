@@ -15,31 +15,31 @@ from sam_bench.options.rules import check
 
 @dataclass(frozen=True)
 class Augment(options_of_datasets.Augment):
-    """What happens to a training image: each option is off by default, so `Augment()` changes nothing.
+    """The augmentation of training images. Each option is off by default, so `Augment()` changes nothing.
 
-    The centre of a cutout (DeVries and Taylor, arXiv 1708.04552) is anywhere in the image.
+    The centre of a cutout (DeVries and Taylor, arXiv 1708.04552) can be any pixel of the image.
     """
 
     randaugment: RandAugment | None = None
 
     @classmethod
     def from_options(cls, options: Mapping[str, Any], size: int = 32) -> "Augment":
-        """From the YAML of a data set of `size` x `size` pixels; raises UsageError for what cannot be meant.
+        """From the YAML of a data set of `size` x `size` pixels.
 
-        That is an unknown name, a number below its range, or more pixels than an image has.
+        Raises UsageError for an unknown name, a number below its range, or more pixels than an image has.
         """
         check(options_of_datasets.Augment, options, "dataset.augment")
         if options.get("pad", 0) >= size or options.get("cutout", 0) > size:
             raise UsageError(
                 f"dataset.augment.pad must be below {size} and dataset.augment.cutout at most {size}, the size of the "
-                f"images: else some would be nothing but black."
+                f"images: else some images would be all black."
             )
         extra = options.get("randaugment")
         return cls(**{**options, "randaugment": RandAugment(**extra) if extra else None})
 
     @property
     def moves(self) -> bool:
-        """Whether pixels change their place before RandAugment."""
+        """Whether pixels move before RandAugment."""
         return self.flip or self.pad > 0
 
     def places(
@@ -53,7 +53,7 @@ class Augment(options_of_datasets.Augment):
             shifts = (u[:2] * (2 * self.pad + 1)).to(torch.int32) - self.pad
             rows, columns = line + shifts[0], line + shifts[1]
         if self.flip:
-            # the crop is taken from the mirrored image: a shift of the same distribution, one pass less
+            # the crop is taken from the mirrored image: its shift has the same distribution, and it saves a pass
             columns = torch.where(u[2] < 0.5, size - 1 - columns, columns)
         return rows, columns
 
@@ -67,13 +67,13 @@ class Augment(options_of_datasets.Augment):
         line = torch.arange(size, dtype=torch.int32, device=x.device)
         inside = (line >= corner) & (line < corner + self.cutout)  # (2, n, size)
         rows = (inside[0] & (u[2] < self.cutout_probability)).float()
-        # 1 outside and 0 inside, laid out as channels-last images are: twice as fast as filling through a mask
+        # 1 outside and 0 inside, in the channels-last layout of the images: twice as fast as filling with a mask
         columns = inside[1].float().repeat_interleave(channels, dim=1)
         keep = torch.addcmul(torch.ones((), device=x.device), rows[:, :, None], columns[:, None, :], value=-1)
         return x.mul_(keep.view(n, size, size, channels).permute(0, 3, 1, 2))
 
 
 def uniform(shape: tuple[int, ...], generator: torch.Generator | None, device: torch.device) -> Tensor:
-    """Uniform numbers in [0, 1) on `device`, drawn where the generator lives: the same for all devices."""
+    """Uniform numbers in [0, 1) on `device`, drawn on the generator's device, so they are equal for all devices."""
     home = generator.device if generator is not None else torch.device("cpu")
     return torch.rand(shape, generator=generator, device=home).to(device, non_blocking=True)

@@ -1,4 +1,4 @@
-"""CIFAR-10 and CIFAR-100 (Krizhevsky 2009) from the official archives or what they unpack to, checksums checked."""
+"""CIFAR-10 and CIFAR-100 (Krizhevsky 2009) from the official archives, packed or unpacked, with their checksums."""
 
 import gzip
 import hashlib
@@ -41,8 +41,8 @@ class Layout:
         return all(name.endswith(".bin") for name in self.test)
 
 
-# md5 as the python archives' own users check them; those of the binary members are of the bytes that the archives hold
-# (for CIFAR-100 they were recomputed from the python batches).
+# The md5 of the python archives are those that are commonly checked. Those of the binary members are of the bytes in
+# the archives (for CIFAR-100 they were recomputed from the python batches).
 _TEN_PYTHON = Layout(
     "cifar-10-batches-py",
     {
@@ -97,11 +97,11 @@ def load(*, data_dir: Path, split_seed: int, name: str, modality: str, metric: s
          subset: int | None, file: Mapping, binary_md5: str, verify: bool) -> Task:  # fmt: skip
     """The official test set; valid is held out of the official train set by `split_seed`.
 
-    `label_noise`: fraction of wrong labels in train and valid, symmetric. `subset`: use only so many of the 50,000.
+    `label_noise`: fraction of wrong labels in train and valid, symmetric. `subset`: use only this many of the 50,000.
     Raises UsageError for a wrong checksum (unless `verify` is off), for a broken or a missing batch.
     """
     check_one(Cifar, "split", split, "dataset")
-    augmentation = Augment.from_options(augment, size=32)  # before half a second of reading
+    augmentation = Augment.from_options(augment, size=32)  # checked first, because reading takes half a second
     found = find(name, classes, data_dir, File(**file), binary_md5, verify)
     images, labels, notes, train_size = read(found, classes, verify)
     splits, more = _splits(found, train_size, len(labels), subset, valid_fraction, split_seed)
@@ -120,14 +120,14 @@ def load(*, data_dir: Path, split_seed: int, name: str, modality: str, metric: s
 
 
 def verify(config: Mapping, data_dir: Path) -> str:
-    """What is not proven about the files in `data_dir`, empty if nothing; raises UsageError for a wrong checksum."""
+    """Why the files in `data_dir` are not verified; empty if they are. Raises UsageError for a wrong checksum."""
     found = find(config["name"], config["classes"], data_dir, File(**config["file"]), config["binary_md5"], True)
     read(found, config["classes"], True)
     return "" if found.layout.train else f"{found.layout.folder} is a test batch alone"
 
 
 def find(name: str, classes: int, data_dir: Path, file: File, binary_md5: str, verify: bool) -> Batches:
-    """What lies in `data_dir`: unpacked batches, else archives, else a sample; else the python archive, fetched."""
+    """The data in `data_dir`: unpacked batches, else archives, else a sample; else the python archive is fetched."""
     whole = [layout for layout in LAYOUTS[classes] if layout.archive]
     for layout in whole:
         if any((data_dir / layout.folder / member).is_file() for member in {**layout.train, **layout.test}):
@@ -172,10 +172,10 @@ def _archive(name: str, layout: Layout, data_dir: Path, file: File, verify: bool
 
 
 def _member(path: Path, name: str) -> bytes:
-    """One file of an archive, read in memory: nothing of it is ever written to a path of its choosing.
+    """One file of an archive, read into memory: an archive cannot choose a path to write to.
 
-    Raises UsageError for a link in its place, and for an archive that expands beyond all measure; KeyError if there is
-    no such file.
+    Raises UsageError for a link in place of the file, and for an archive that expands to far too much; KeyError if
+    there is no such file.
     """
     with path.open("rb") as start:
         packed = start.read(2) == b"\x1f\x8b"
@@ -194,7 +194,7 @@ def _member(path: Path, name: str) -> bytes:
 
 
 def read(found: Batches, classes: int, verify: bool) -> tuple[np.ndarray, np.ndarray, list[str], int]:
-    """Images (N, 3, 32, 32) uint8, labels (N,), what is wrong with the bytes, and the size of the train set."""
+    """Images (N, 3, 32, 32) uint8, labels (N,), notes on wrong checksums, and the size of the train set."""
     images, labels, notes = [], [], []
     parse = parse_binary if found.layout.binary else parse_python
     for member, md5 in {**found.layout.train, **found.layout.test}.items():
@@ -218,7 +218,7 @@ def parse_binary(data: bytes, classes: int, where: str) -> tuple[np.ndarray, np.
     """Records of one label byte (CIFAR-100: coarse, then fine) and 3,072 pixels."""
     label_bytes = 1 if classes == 10 else 2
     if not data or len(data) % (label_bytes + PIXELS):
-        raise UsageError(f"{where} is broken: {len(data)} bytes are no whole number of images.")
+        raise UsageError(f"{where} is broken: {len(data)} bytes are not a whole number of images.")
     records = np.frombuffer(data, dtype=np.uint8).reshape(-1, label_bytes + PIXELS)
     return _checked(records[:, label_bytes:], records[:, label_bytes - 1], classes, where)
 
@@ -231,7 +231,7 @@ def parse_python(data: bytes, classes: int, where: str) -> tuple[np.ndarray, np.
         return _checked(np.asarray(pixels), np.asarray(labels), classes, where)
     except (pickle.UnpicklingError, EOFError, LookupError, TypeError, ValueError, AttributeError, ArithmeticError,
             MemoryError) as error:  # fmt: skip
-        raise UsageError(f"{where} is no CIFAR batch: {error or type(error).__name__}.") from None
+        raise UsageError(f"{where} is not a CIFAR batch: {error or type(error).__name__}.") from None
 
 
 def _checked(pixels: np.ndarray, labels: np.ndarray, classes: int, where: str) -> tuple[np.ndarray, np.ndarray]:
@@ -246,10 +246,10 @@ def _checked(pixels: np.ndarray, labels: np.ndarray, classes: int, where: str) -
 
 
 class ArraysOnly(pickle.Unpickler):
-    """Unpickles plain containers and numpy arrays; anything else in the file is refused before it runs."""
+    """An unpickler for plain containers and numpy arrays; it refuses anything else before that can run."""
 
     def find_class(self, module: str, name: str):
-        """The three names that an array is pickled with; raises UnpicklingError for any other."""
+        """Allow the three names that pickled arrays use; raises UnpicklingError for any other."""
         allowed = {
             ("multiarray", "_reconstruct"): np._core.multiarray._reconstruct,  # type: ignore[attr-defined] # numpy's types lack it
             ("numpy", "ndarray"): np.ndarray,
@@ -263,7 +263,7 @@ class ArraysOnly(pickle.Unpickler):
 
 def _splits(found: Batches, train_size: int, total: int, subset: int | None, valid_fraction: float,
             split_seed: int) -> tuple[dict[str, Tensor], list[str]]:  # fmt: skip
-    """The official split with valid held out; a sample without train batches is split at random."""
+    """The official split, with valid held out of train; a sample without train batches is split at random."""
     if not found.layout.train:
         note = f"{found.layout.folder} is a test batch alone, split 80/10/10 at random: not a CIFAR-10 result"
         return make_split("random", total, (0.8, 0.1, 0.1), split_seed), [note]

@@ -1,4 +1,4 @@
-"""The 1,797 handwritten digits that ship with scikit-learn: 8x8 grey images, no download. The stand-in for CIFAR."""
+"""The 1,797 handwritten digits that ship with scikit-learn: 8x8 grey images, no download; a stand-in for CIFAR."""
 
 import importlib.util
 from collections.abc import Mapping, Sequence
@@ -19,17 +19,17 @@ SHA256 = "cc60545fa7fa1a8c9f1ff3640a09ecf808f2778025053c29f35219dead5461ca"
 
 
 def _read() -> tuple[np.ndarray, np.ndarray]:
-    """Images (n, 1, 8, 8) uint8 and labels (n,), from scikit-learn's file: importing it takes seconds."""
+    """Images (n, 1, 8, 8) uint8 and labels (n,), read from its file: importing scikit-learn takes seconds."""
     package = importlib.util.find_spec("sklearn")
     if package is None or package.origin is None:
-        raise UsageError("dataset=digits lies in scikit-learn, which is not installed: pip install 'sam-bench[bench]'")
+        raise UsageError("dataset=digits needs scikit-learn, which is not installed: pip install 'sam-bench[bench]'")
     table = np.loadtxt(Path(package.origin).parent / "datasets" / "data" / "digits.csv.gz", delimiter=",")
     pixels = table[:, :-1].reshape(-1, 1, 8, 8)
     return (pixels * 255 / 16).astype(np.uint8), table[:, -1].astype(np.int64)  # they have 17 grey levels
 
 
 def verify(config: Mapping[str, object], data_dir: Path) -> str:
-    """Why the digits are not those that we know, or nothing."""
+    """Why the digits are not verified; empty if they are."""
     return _difference(checksum(*_read()))
 
 

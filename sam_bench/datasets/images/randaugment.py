@@ -16,7 +16,7 @@ Operation = Callable[[Tensor, Tensor], Tensor]
 
 @dataclass(frozen=True)
 class RandAugment(options_of_datasets.RandAugment):
-    """`operations` draws per image out of 14, each at `magnitude` (0..30), in a random one of its two directions."""
+    """`operations` draws per image out of 14, each at `magnitude` (0..30), in one of its two directions at random."""
 
     def __call__(self, x: Tensor, generator: torch.Generator | None) -> Tensor:
         """Images (n, C, H, W) in 0..255, any type -> float; the loop is over operations, never over images."""
@@ -27,7 +27,7 @@ class RandAugment(options_of_datasets.RandAugment):
         strength = torch.where(u[1] < 0.5, -1.0, 1.0) * (self.magnitude / 30)
         for which, how in zip(chosen, strength.to(x.device), strict=True):
             for number, operation in enumerate(OPERATIONS):
-                # the choice is made on the host, so no device is asked how many images there are
+                # drawn on the host, so that nothing waits for the device
                 index = (which == number).nonzero().flatten().to(x.device, non_blocking=True)
                 if len(index):
                     x[index] = operation(x[index], how[index].view(-1, 1, 1, 1))
@@ -35,7 +35,7 @@ class RandAugment(options_of_datasets.RandAugment):
 
 
 def _affine(x: Tensor, rows: list[list[Tensor | float]]) -> Tensor:
-    """Each image moved by its own 2x3 matrix (nearest pixel, black outside)."""
+    """Transform each image by its own 2x3 matrix (nearest pixel, black outside)."""
     zero = torch.zeros(len(x), device=x.device)
     theta = torch.stack([torch.stack([zero + entry for entry in row], dim=1) for row in rows], dim=1)
     grid = F.affine_grid(theta, list(x.shape), align_corners=False)
@@ -69,7 +69,7 @@ def translate_y(x: Tensor, s: Tensor) -> Tensor:
 
 
 def grey(x: Tensor) -> Tensor:
-    """Luminance (m, 1, H, W), ITU-R 601; of one channel, itself."""
+    """Luminance (m, 1, H, W), ITU-R 601; an image with one channel is returned as it is."""
     if x.shape[1] == 1:
         return x
     return 0.299 * x[:, :1] + 0.587 * x[:, 1:2] + 0.114 * x[:, 2:]

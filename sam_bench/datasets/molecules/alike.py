@@ -1,4 +1,4 @@
-"""SMILES that mean the same molecule: the canonical one, and others with the atoms in another order."""
+"""SMILES of the same molecule: the canonical one, and one with the atoms in another order."""
 
 from collections.abc import Iterable
 
@@ -6,7 +6,7 @@ from rdkit import Chem, rdBase
 
 
 def canonical(smiles: Iterable[str]) -> list[str]:
-    """RDKit's canonical SMILES of each, the text itself where RDKit cannot read it."""
+    """RDKit's canonical SMILES of each, or the text itself if RDKit cannot read it."""
     found = []
     with rdBase.BlockLogs():
         for text in smiles:
@@ -16,7 +16,7 @@ def canonical(smiles: Iterable[str]) -> list[str]:
 
 
 def renumbered(smiles: Iterable[str]) -> list[str]:
-    """The same molecules with their atoms in reverse order, bit by bit another input with the same meaning."""
+    """The same molecules with their atoms in reverse order: different text, same meaning."""
     found = []
     with rdBase.BlockLogs():
         for text in smiles:

@@ -24,7 +24,7 @@ from sam_bench.options.dataset import Molecules as Options
 from sam_bench.options.rules import check_one
 
 log = logging.getLogger(__name__)
-NAMED = 20  # of the lines or targets that a note is about, as many are named
+NAMED = 20  # a note names at most this many lines or targets
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ def assemble(table: Table, *, name: str, modality: str, kind: str, metric: str, 
     packed = featurize(table.smiles, cache_dir=cache, descriptors=descriptors, features=features, max_atoms=max_atoms)
     keep = np.asarray(packed.keep)
     if split == "official":
-        assert official is not None  # _check has seen to it
+        assert official is not None  # _check has made sure of this
         splits = _renumber(official, keep, len(table.smiles))
     else:
         kept = [table.smiles[i] for i in keep]
@@ -84,7 +84,7 @@ def assemble(table: Table, *, name: str, modality: str, kind: str, metric: str, 
 
 
 def _check(name: str, kind: str, metric: str, split: str, fractions: Sequence[float], official: dict | None) -> None:
-    """What can be wrong with the options, found before the molecules are read."""
+    """Check the options before the molecules are read."""
     check_one(Options, "kind", kind, "dataset")
     check_one(Options, "fractions", fractions, "dataset")
     metrics.check(metric, kind)
@@ -95,7 +95,7 @@ def _check(name: str, kind: str, metric: str, split: str, fractions: Sequence[fl
 
 
 def _cache(data_dir: Path) -> Path | None:
-    """Where parsed molecules are kept; None (nothing is kept) where a shared data folder may only be read."""
+    """The folder for parsed molecules, or None, which keeps nothing, if the data folder is read-only."""
     folder = data_dir / "cache"
     nearest = next(parent for parent in (folder, *folder.parents) if parent.exists())
     if os.access(nearest, os.W_OK):
@@ -106,9 +106,9 @@ def _cache(data_dir: Path) -> Path | None:
 
 def left_out(table: Table, packed: PackedMolecules, max_atoms: int,
              official: dict[str, np.ndarray] | None = None) -> list[str]:  # fmt: skip
-    """Notes that count the SMILES left out and name their lines; per part of a published split.
+    """Notes that count the SMILES left out and name their lines, for each part of a published split.
 
-    The lines alone: a record may be published, the user's molecules need not be.
+    They do not show the SMILES: a record may be published, and the user's molecules may be private.
     """
     reasons = {
         "cannot be parsed": packed.unparsable,
@@ -145,7 +145,7 @@ def one_class(targets: Tensor, splits: dict[str, Tensor], names: Sequence[str]) 
 
 
 def _renumber(official: dict[str, np.ndarray], keep: np.ndarray, rows: int) -> dict[str, Tensor]:
-    """Row numbers of the file as indices into the rows kept."""
+    """Turn row numbers of the file into indices of the rows that were kept."""
     place = np.full(rows, -1, dtype=np.int64)
     place[keep] = np.arange(len(keep))
     return {name: torch.from_numpy(place[index][place[index] >= 0]) for name, index in official.items()}

@@ -1,8 +1,8 @@
-"""A batch of molecules as one graph, made by indexing flat tensors; nothing is made that a model does not ask for.
+"""A batch of molecules as one graph, made by indexing flat tensors; only what a model asks for is computed.
 
 Every sum over neighbours is a bag: "row r of the result is the sum of the rows index[start[r]:start[r+1]]". The
-transposed bag is kept beside it, because the gradient of a sum over neighbours is the sum over the reversed relation:
-no scatter is ever needed, and sums are taken in one fixed order on every device.
+transposed bag is stored too, because the gradient of a sum over neighbours is the sum over the reversed relation. So no
+scatter is needed, and sums are taken in one fixed order on every device.
 """
 
 from functools import cached_property
@@ -19,7 +19,7 @@ BLOCK_SIZES = 2 ** torch.arange(5, 30)  # most atoms of a molecule in each block
 
 
 class Bags(NamedTuple):
-    """Which rows are summed into which: index (entries,), start (rows,); `_t` is the transposed relation. All int32."""
+    """Which rows are summed into which row: index (entries,), start (rows,); `_t` is the transposed one. All int32."""
 
     index: Tensor  # type: ignore[assignment] # hides tuple.index, which nobody calls
     start: Tensor
@@ -28,7 +28,7 @@ class Bags(NamedTuple):
 
 
 class Block(NamedTuple):
-    """Molecules of like size, padded to the largest of them, for what is computed of all pairs of atoms."""
+    """Molecules of similar size, padded to the largest of them, for computations over all pairs of atoms."""
 
     molecules: Tensor  # (k,) int64, their places in the batch
     largest: int
@@ -40,11 +40,11 @@ class Block(NamedTuple):
 
 
 class MoleculeBatch:
-    """Some molecules as one graph. Tensors are made when first asked for, so a model pays for what it reads.
+    """Some molecules as one graph. Tensors are made when they are first read, so a model pays only for what it reads.
 
     x (A, atom features), edge_index (2, E), edge_attr (E, bond features), batch (A,), num_graphs, y as in
     torch_geometric; descriptors (n, d) or None; atom_bags (atoms summed over neighbouring atoms), in_bags (atoms over
-    incoming edges), line_bags (edges over the edges that lead into them, the reverse left out), out_bags (edges over
+    incoming edges), line_bags (edges over the edges that lead into them, except their reverse), out_bags (edges over
     their one source atom), graph_bags (molecules over their atoms), dense_bags (molecules padded to the largest, with
     dense_mask) and flat_bags (the way back), blocks and block_bags (molecules padded to the largest of like size, with
     the distances between atoms); position (A,) int64, the atom's number in its molecule; y is set by the task.
@@ -86,7 +86,7 @@ class MoleculeBatch:
 
     @cached_property
     def first_atom(self) -> Tensor:
-        """(n,) int64, where each molecule's atoms begin in x."""
+        """(n,) int64, the row of x where the atoms of each molecule begin."""
         return starts(self.atoms_per_graph)
 
     def _per_edge(self, value: Tensor) -> Tensor:
@@ -158,12 +158,12 @@ class MoleculeBatch:
 
     @cached_property
     def largest(self) -> int:
-        """Atoms of the largest molecule of the batch."""
+        """Number of atoms of the largest molecule of the batch."""
         return int(self.lengths.max())
 
     @cached_property
     def dense_mask(self) -> Tensor:
-        """(n, largest) bool: where a molecule has an atom when molecules are padded to the largest one."""
+        """(n, largest) bool: which places are atoms when the molecules are padded to the largest one."""
         return torch.arange(self.largest, device=self.packed.device) < self.atoms_per_graph[:, None]
 
     @cached_property
@@ -185,7 +185,7 @@ class MoleculeBatch:
 
     @cached_property
     def blocks(self) -> tuple[Block, ...]:
-        """The molecules by size, those of at most 32, 64, 128, ... atoms together: one large one pads no small one."""
+        """The molecules by size, in blocks of at most 32, 64, 128, ... atoms, so that small ones get little padding."""
         bucket = torch.bucketize(self.lengths, BLOCK_SIZES)
         found, row = [], 0
         for number in bucket.unique().tolist():
@@ -223,7 +223,7 @@ class MoleculeBatch:
 
     @cached_property
     def block_bags(self) -> Bags:
-        """The padded rows of all blocks, one block behind the other, from the atoms."""
+        """The bags that make the padded rows of all blocks, block after block, from the atoms."""
         first = self.first_atom.new_empty(self.num_graphs)
         rows = 0
         for block in self.blocks:

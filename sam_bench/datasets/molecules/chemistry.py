@@ -1,6 +1,6 @@
 """What RDKit says about a molecule, as small integers: the part of featurisation that runs in worker processes.
 
-It imports neither torch nor anything else of the suite, so that a worker starts in a fraction of a second.
+It does not import torch or other modules of the suite, so that a worker starts in a fraction of a second.
 """
 
 from collections.abc import Callable, Sequence
@@ -25,20 +25,20 @@ PATTERNS = (
 HYBRIDS = [int(Chem.HybridizationType.names[n]) for n in ("SP", "SP2", "SP3", "SP3D", "SP3D2")]
 BOND_TYPES = [int(Chem.BondType.names[n]) for n in ("SINGLE", "DOUBLE", "TRIPLE", "AROMATIC")]
 _IMPLICIT = Chem.ValenceType.IMPLICIT
-MAX_ATOMS = 600  # of a molecule; the largest of MoleculeNet, in sider, has 492 besides hydrogen
-LETTERS = 16  # of a SMILES for each atom allowed; the longest of MoleculeNet has 3
+MAX_ATOMS = 600  # atoms of a molecule; the largest of MoleculeNet, in sider, has 492 without hydrogen
+LETTERS = 16  # characters of a SMILES per allowed atom; MoleculeNet needs at most 3
 RECURSION_HOLDS = 150  # atoms up to which RDKit's own recursion computes a characteristic polynomial
 
 
 class Chunk(NamedTuple):
-    """Some molecules, one behind the other; `rows` are their positions in the list of SMILES they came from."""
+    """Some molecules, one after the other; `rows` are their positions in the list of SMILES."""
 
     rows: np.ndarray  # (m,) int64
     atoms: np.ndarray  # (m,) int32, atoms per molecule
     bonds: np.ndarray  # (m,) int32, undirected bonds per molecule
     atom_codes: np.ndarray  # (atoms, columns) int16
     bond_codes: np.ndarray  # (bonds, columns) int16
-    atom_values: np.ndarray  # (atoms, 0 or 2) float32: what is no small integer
+    atom_values: np.ndarray  # (atoms, 0 or 2) float32: what is not a small integer
     ends: np.ndarray  # (bonds, 2) int32, the two atoms, counted inside the molecule
     too_large: np.ndarray  # (k,) int64, rows that were left out for their size
     distances: np.ndarray  # (sum of atoms^2 or 0,) uint8, bonds on the shortest path; 255 is not connected
@@ -54,11 +54,11 @@ def parse(smiles: object) -> Chem.Mol | None:
 
 
 def too_large(smiles: object, max_atoms: int) -> bool:
-    """Whether a SMILES string is too long to be parsed, or has more than `max_atoms` atoms besides hydrogen.
+    """Whether a SMILES string is too long to be parsed, or has more than `max_atoms` atoms without hydrogen.
 
-    Rings, distances and scaffolds of a molecule cost up to the third power of its atoms; counting them costs nothing.
+    Rings, distances and scaffolds cost up to the third power of the number of atoms; counting atoms is cheap.
     """
-    if not isinstance(smiles, str) or len(smiles) <= max_atoms:  # an atom takes at least one letter
+    if not isinstance(smiles, str) or len(smiles) <= max_atoms:  # an atom needs at least one letter
         return False
     if len(smiles) > LETTERS * max_atoms:
         return True
@@ -178,7 +178,7 @@ def _distances(mol: Chem.Mol) -> np.ndarray:
 
 
 def _descriptors(mol: Chem.Mol) -> np.ndarray:
-    """All of RDKit's 2D descriptors, squashed by asinh because some span twenty decades; undefined ones are 0."""
+    """All of RDKit's 2D descriptors after asinh, because some span twenty decades; undefined ones are 0."""
     values = [_value(function, mol) for function in _functions(mol).values()]
     return np.arcsinh(np.nan_to_num(np.array(values, dtype=np.float64))).astype(np.float32)
 
@@ -186,15 +186,15 @@ def _descriptors(mol: Chem.Mol) -> np.ndarray:
 def _value(function: Callable[[Chem.Mol], float], mol: Chem.Mol) -> float:
     try:
         return function(mol)
-    except Exception:  # RDKit's descriptors raise whatever they like where they do not exist
+    except Exception:  # a descriptor that does not exist may raise any exception
         return 0.0
 
 
 def _functions(mol: Chem.Mol) -> dict[str, Callable[[Chem.Mol], float]]:
-    """RDKit's descriptors by name; two of them by another way for a large molecule.
+    """RDKit's descriptors by name; two of them are computed differently for a large molecule.
 
-    Ipc and AvgIpc need the characteristic polynomial of the adjacency matrix. RDKit's recursion takes the fourth power
-    of the atoms (seconds for 500) and loses all digits on the way; the eigenvalues give it in the third power.
+    Ipc and AvgIpc need the characteristic polynomial of the adjacency matrix. RDKit's recursion takes time in the
+    fourth power of the atoms (seconds for 500) and loses all digits. From the eigenvalues it takes the third power.
     """
     functions = dict(Descriptors.descList)
     if mol.GetNumAtoms() > RECURSION_HOLDS:
@@ -211,8 +211,8 @@ def _table(rows: list, columns: int, dtype: type) -> np.ndarray:
 def read_chunk(
     smiles: Sequence[object], first_row: int, features: str, descriptors: bool, max_atoms: int = MAX_ATOMS
 ) -> Chunk:
-    """Codes of the molecules that RDKit can read and that are not too large; the others are missing from `rows`."""
-    # RDKit's types lack DisableLog. Every unreadable SMILES is named once, by the caller.
+    """Codes of the molecules that RDKit can read and that are not too large; `rows` leaves the others out."""
+    # RDKit's types lack DisableLog. The caller names every unreadable SMILES once.
     RDLogger.DisableLog("rdApp.*")  # type: ignore[attr-defined]
     chosen = FEATURE_SETS[features]
     rows, sizes, atoms, bonds, ends, distances, described, large = [], [], [], [], [], [], [], []

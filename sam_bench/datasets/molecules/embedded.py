@@ -29,7 +29,7 @@ def load(*, name: str, modality: str, kind: str, metric: str, split: str, fracti
 
 
 def verify(config: Mapping, data_dir: Path) -> str:
-    """Why the data are not those that we know, or nothing."""
+    """Why the data are not verified; empty if they are."""
     return _checked(config["name"], config["sha256"])[1]
 
 
@@ -57,8 +57,8 @@ def chembl2321810() -> Table:
 def nci_tpsa() -> Table:
     """Topological polar surface area (square angstrom) of the first 4,999 molecules of the NCI set (RDKit Data/NCI).
 
-    The label is *computed* from the molecule by Daylight's tools and Ertl's tpsa.c, nothing was measured: a task to
-    try a model on, since a network can learn it almost exactly.
+    The label is *computed* from the molecule by Daylight's tools and Ertl's tpsa.c; nothing was measured. Use it to try
+    out a model: a network can learn it almost exactly.
     """
     from rdkit import RDConfig
 

@@ -1,7 +1,7 @@
 """From the integer codes of chemistry.py to the numbers a model sees.
 
-A data set has a few hundred different atoms and a few dozen different bonds, so only those are ever expanded:
-a packed data set keeps one code per atom and a small table beside it.
+A data set has a few hundred different atoms and a few dozen different bonds, and only these are expanded. A packed data
+set stores one code per atom and a small table.
 """
 
 from collections.abc import Callable, Sequence
@@ -16,7 +16,7 @@ _STEREO = {n: int(Chem.BondStereo.names[f"STEREO{n}"]) for n in ("NONE", "ANY", 
 
 
 def _position(value: np.ndarray, choices: Sequence[int]) -> np.ndarray:
-    """(n,) -> (n,) int64, the place among the choices; len(choices) is everything else."""
+    """(n,) -> (n,) int64, the position in the choices; len(choices) stands for everything else."""
     place = {choice: i for i, choice in enumerate(choices)}
     return np.array([place.get(int(v), len(choices)) for v in value], dtype=np.int64)
 
@@ -46,7 +46,7 @@ def grover_atoms(codes: np.ndarray) -> np.ndarray:
         [
             _one_hot(number, range(1, 101)),
             _one_hot(degree, range(6)),
-            # The published code uses the charge as a Python index into six places: -1 is the last of them.
+            # The published code uses the charge as a Python index into a list of six, so -1 is its last entry.
             np.eye(6, dtype=np.float32)[charge.astype(np.int64) % 6],
             _one_hot(chirality, range(4)),
             _one_hot(hydrogens, range(5)),

@@ -32,14 +32,14 @@ def featurize(
     max_atoms: int = MAX_ATOMS,
     progress: bool = True,
 ) -> PackedMolecules:
-    """Read all SMILES once and pack them; rows that RDKit cannot read are left out and listed in `.unparsable`.
+    """Parse all SMILES once and pack the molecules. Rows that RDKit cannot read are listed in `.unparsable`.
 
-    Molecules of more than `max_atoms` atoms are left out too, and listed in `.too_large`.
+    Molecules of more than `max_atoms` atoms are left out and listed in `.too_large`.
 
     features: "grover" (151 atom and 14 bond numbers, Rong et al. 2020), "ogb" (9 and 3 integers) or "compt" (115 and
     13, Chen et al. 2021, with the distances between atoms). descriptors adds RDKit's 2D descriptors. cache_dir None
     keeps nothing on disk; jobs None uses every core. Raises UsageError for an unknown feature set, for a list without a
-    readable SMILES, and when the cache cannot be written.
+    readable SMILES, and if the cache cannot be written.
     """
     if features not in FEATURE_SETS:
         raise UsageError(f"Unknown feature set {features!r}. {did_you_mean(features, FEATURE_SETS)}")
@@ -74,7 +74,7 @@ def _key(smiles: list[str], features: str, descriptors: bool, max_atoms: int) ->
 
 
 def _cores() -> int:
-    """Cores this process may use, which in a container or a batch job are fewer than the machine has."""
+    """Number of cores this process may use; in a container or a batch job the machine may have more."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
@@ -87,8 +87,8 @@ def _read(
         delayed(read_chunk)(smiles[i : i + _CHUNK], i, features, descriptors, max_atoms)
         for i in range(0, len(smiles), _CHUNK)
     )
-    # Processes that do not import the caller's script: featurising works from a notebook and from a script without
-    # a __main__ guard, and forks nothing after torch has started its threads.
+    # These processes do not import the caller's script, so featurising works in a notebook and in a script without
+    # a __main__ guard. And nothing forks after torch has started its threads.
     workers = Parallel(n_jobs=jobs if costly > _SERIAL else 1, return_as="generator")
     with tqdm(total=len(smiles), desc="reading molecules", unit="mol", disable=None if progress else True) as bar:
         for i, chunk in enumerate(workers(calls)):
@@ -97,7 +97,7 @@ def _read(
 
 
 def _pack(chunks: list[Chunk], features: str) -> dict[str, np.ndarray]:
-    """One behind the other, with the different atoms and bonds expanded once in a table."""
+    """Concatenate the chunks; each different atom and bond is expanded once, in a table."""
     if not chunks:
         chunks = [read_chunk([], 0, features, False)]
     whole = Chunk(*(np.concatenate(parts) for parts in zip(*chunks, strict=True)))
@@ -114,7 +114,7 @@ def _pack(chunks: list[Chunk], features: str) -> dict[str, np.ndarray]:
 
 
 def _load(path: Path) -> dict[str, np.ndarray] | None:
-    """The cached arrays, or None if there are none or the file is damaged (it is then made again)."""
+    """The cached arrays; None if there is no file or it is damaged, and the arrays must be made again."""
     try:
         with np.load(path, allow_pickle=False) as file:
             return {name: file[name] for name in file.files}
@@ -125,7 +125,7 @@ def _load(path: Path) -> dict[str, np.ndarray] | None:
 
 
 def _store(path: Path, arrays: dict[str, np.ndarray]) -> None:
-    """Write under another name, then rename: a reader sees the whole file or none."""
+    """Write under another name, then rename, so that a reader sees the whole file or none."""
     temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

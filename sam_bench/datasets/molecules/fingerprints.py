@@ -10,9 +10,9 @@ from rdkit.Chem import rdFingerprintGenerator
 def morgan(smiles: Sequence[str], radius: int = 2, bits: int = 2048) -> np.ndarray:
     """Counts of the neighbourhoods up to `radius` bonds, folded into `bits` columns: (n, bits) float32.
 
-    The SMILES must be such as RDKit can parse.
+    RDKit must be able to parse all SMILES.
     """
     generator = rdFingerprintGenerator.GetMorganGenerator(radius=radius, fpSize=bits)
-    with rdBase.BlockLogs():  # what RDKit remarks on a SMILES was said when it was featurised
+    with rdBase.BlockLogs():  # RDKit's remarks were printed when the SMILES was featurised
         rows = [generator.GetCountFingerprintAsNumPy(Chem.MolFromSmiles(text)) for text in smiles]
     return np.array(rows, dtype=np.float32).reshape(len(smiles), bits)

@@ -18,8 +18,8 @@ def load(*, name: str, modality: str, kind: str, metric: str, split: str, fracti
          data_dir: Path, split_seed: int, max_atoms: int = MAX_ATOMS) -> Task:  # fmt: skip
     """The task of one MoleculeNet set: `smiles` and `targets` (None: all others) are columns of the official csv.
 
-    A file in `data_dir` is used, in the official or in chemprop's layout, else the official one is fetched. Raises
-    UsageError for a checksum that is known and wrong (unless `verify` is off) and for a broken file.
+    Uses a file in `data_dir`, in the official or in chemprop's layout, else fetches the official one. Raises UsageError
+    if the checksum is known and wrong (unless `verify` is off), and for a broken file.
     """
     found = obtain(name, File(**file), data_dir, verify)
     if found.layout == "chemprop":

@@ -31,11 +31,11 @@ METRICS = {"roc_auc": "rocauc", "rmse": "rmse"}
 def load(*, name: str, modality: str, kind: str, metric: str, split: str, fractions: Sequence[float], features: str,
          descriptors: bool, verify: bool, sha256: str | None, file: Mapping[str, Any], data_dir: Path,
          split_seed: int, max_atoms: int = MAX_ATOMS) -> Task:  # fmt: skip
-    """The task of one OGB set from the folder that the ogb package unpacks to, else from the archive, fetched.
+    """The task of one OGB set, from the folder that the ogb package unpacks to; else the archive is fetched.
 
-    SMILES and labels are those of mapping/mol.csv.gz; atoms and bonds are read by RDKit, with features=ogb into OGB's
-    9 and 3 integers. `sha256` is the checksum of the four files read. Raises UsageError for one that is known and
-    wrong (unless `verify` is off), and for a folder that is incomplete.
+    SMILES and labels are those of mapping/mol.csv.gz. RDKit reads atoms and bonds; features=ogb gives OGB's 9 and 3
+    integers. `sha256` is the checksum of the four files that are read. Raises UsageError if the checksum is known and
+    wrong (unless `verify` is off), and for an incomplete folder.
     """
     folder = _folder(name, File(**file), data_dir, verify)
     notes = []
@@ -57,23 +57,23 @@ def load(*, name: str, modality: str, kind: str, metric: str, split: str, fracti
 
 
 def verify(config: Mapping, data_dir: Path) -> str:
-    """Why the unpacked folder of a data set is not proven to be OGB's release, or nothing."""
+    """Why the unpacked folder of a data set is not verified as OGB's release; empty if it is."""
     folder = File(**config["file"]).folder_in(data_dir)
-    assert folder is not None  # the catalogue asks for a data set that is there
+    assert folder is not None  # the catalogue calls this only if the data set is there
     return _difference(folder, config["sha256"])
 
 
 def evaluator(name: str):
-    """OGB's own Evaluator, from its file alone: importing the package would ask the network for a newer version.
+    """OGB's own Evaluator, loaded from its file: importing the package would ask the network for a newer version.
 
     Raises UsageError if the ogb package is not installed.
     """
-    package = importlib.util.find_spec("ogb")  # finds a package without running it
+    package = importlib.util.find_spec("ogb")  # finds a package without importing it
     if package is None or not package.submodule_search_locations:
         raise UsageError("OGB's evaluator is missing: pip install 'sam-bench[bench]', or pip install ogb.")
     path = Path(package.submodule_search_locations[0]) / "graphproppred" / "evaluate.py"
     spec = importlib.util.spec_from_file_location("ogb_evaluate", path)
-    assert spec is not None  # a .py file has a spec, and the spec a loader
+    assert spec is not None  # a .py file always has a spec with a loader
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
@@ -83,7 +83,7 @@ def evaluator(name: str):
 def evaluate(
     judge, metric: str, targets: Sequence[str], y_true: np.ndarray, y_pred: np.ndarray
 ) -> tuple[float, list[str]]:
-    """The metric (n, k) as OGB's Evaluator computes it, with our notes; NaN where it has nothing to score."""
+    """The metric (n, k) as OGB's Evaluator computes it, with our notes; NaN if it cannot score anything."""
     ours, notes = metrics.compute(metric, y_true, y_pred, targets)
     if np.isnan(ours):
         return ours, notes
@@ -91,7 +91,7 @@ def evaluate(
 
 
 def _folder(name: str, file: File, data_dir: Path, verify: bool) -> Path:
-    """The unpacked folder; made from the archive, which is fetched if need be, where there is none."""
+    """The unpacked folder. If there is none, it is made from the archive, which may have to be fetched."""
     if folder := file.folder_in(data_dir):
         return folder
     folder = data_dir / file.unpacked[0]
@@ -100,7 +100,7 @@ def _folder(name: str, file: File, data_dir: Path, verify: bool) -> Path:
 
 
 def _unpack(archive: Path, folder: Path) -> None:
-    """Unpack OGB's archive, whose files lie in one folder, into `folder`: whole or not at all."""
+    """Unpack OGB's archive, which has all files in one folder, into `folder`, completely or not at all."""
     with writable(folder.parent), tempfile.TemporaryDirectory(dir=folder.parent, prefix=".part-") as part:
         try:
             with zipfile.ZipFile(archive) as files:
@@ -118,7 +118,7 @@ def _unpack(archive: Path, folder: Path) -> None:
 
 
 def _check_members(archive: Path, members: Sequence[zipfile.ZipInfo]) -> None:
-    """Refuse links, which no data set needs, and an archive that would fill the disk."""
+    """Refuse links, which no data set needs, and archives that would fill the disk."""
     for member in members:
         if stat.S_ISLNK(member.external_attr >> 16):
             raise UsageError(f"{archive} holds a link, {member.filename!r}, which OGB's do not: remove it.")
@@ -127,7 +127,7 @@ def _check_members(archive: Path, members: Sequence[zipfile.ZipInfo]) -> None:
 
 
 def _difference(folder: Path, sha256: str | None) -> str:
-    """Why the four files that are read are not proven to be OGB's, or nothing."""
+    """Why the four files that are read are not verified as OGB's; empty if they are."""
     digest = hashlib.sha256()
     for name in (MAPPING, *map(SPLIT.format, NAMES)):
         try:
@@ -141,7 +141,7 @@ def _difference(folder: Path, sha256: str | None) -> str:
 
 
 def _official(folder: Path, rows: int) -> dict[str, np.ndarray]:
-    """OGB's scaffold split as row numbers of the mapping, ascending."""
+    """OGB's scaffold split as ascending row numbers of the mapping."""
     parts = {}
     for name in NAMES:
         path = folder / SPLIT.format(name)

@@ -1,4 +1,4 @@
-"""All molecules of a data set as flat tensors, one behind the other, from which batches are made by indexing.
+"""All molecules of a data set, concatenated in flat tensors; batches are made by indexing.
 
 Directed edges come in pairs (2k, 2k+1) that are each other's reverse, so the reverse of edge e is e ^ 1.
 """
@@ -13,11 +13,10 @@ FLAT = ("atom_code", "bond_code", "src", "in_edge", "line", "line_t", "degree", 
 
 
 class PackedMolecules:
-    """All molecules of a data set, one behind the other, on one device.
+    """All molecules of a data set, one after the other, on one device.
 
-    `keep` (M,) int64 are the rows of the SMILES list that are here: molecule i of this object is row keep[i].
-    `unparsable` are the rows that RDKit could not read, `too_large` those of too many atoms. `arrays` are those that
-    featurize.py makes.
+    `keep` (M,) int64: molecule i of this object is row keep[i] of the SMILES list. `unparsable` are the rows that RDKit
+    could not read, `too_large` those with too many atoms. `arrays` come from featurize.py.
     """
 
     def __init__(self, arrays: dict[str, np.ndarray], total_rows: int):
@@ -35,7 +34,7 @@ class PackedMolecules:
         atoms, bonds = (torch.from_numpy(arrays[k].astype(np.int64)) for k in ("atoms", "bonds"))
         self.atoms, self.edges = atoms, 2 * bonds
         self.lines = self._relate()
-        # Sizes of batches are read from these, so they stay on the CPU: no synchronisation with a device.
+        # The sizes of batches are read from these; on the CPU this needs no synchronisation with a device.
         self.sizes = torch.stack([self.atoms, self.edges, self.lines, self.atoms**2])  # (4, M)
         self.first = torch.stack([starts(size) for size in self.sizes])
 
@@ -65,7 +64,7 @@ class PackedMolecules:
 
     @property
     def inputs(self) -> dict[str, int]:
-        """What a model must know: numbers of features, atoms of the largest molecule, whether distances are there."""
+        """What a model must know: numbers of features, atoms of the largest molecule, whether there are distances."""
         values = self.atom_values.shape[1] if self.atom_values is not None else 0
         return {
             "atom_features": self.atom_table.shape[1] + values,
@@ -76,7 +75,7 @@ class PackedMolecules:
         }
 
     def scale_descriptors(self, train: Tensor) -> None:
-        """Standardise the descriptors with the mean and deviation of the molecules `train` (n,), clipped to +-5."""
+        """Standardise the descriptors by mean and deviation over the molecules `train` (n,), then clip to +-5."""
         if self.descriptors is None:
             return
         seen = self.descriptors[train.to(self.device)].double()
@@ -85,7 +84,7 @@ class PackedMolecules:
         self.descriptors = scaled.clamp(-5, 5).float()
 
     def to(self, device: torch.device | str) -> "PackedMolecules":
-        """This data set on a device (a new object that shares what is there already)."""
+        """This data set on a device: a new object that shares the tensors that are on it already."""
         moved = object.__new__(PackedMolecules)
         moved.__dict__.update(self.__dict__)
         for name in (*FLAT, "atom_table", "bond_table", "descriptors"):

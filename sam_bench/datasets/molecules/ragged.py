@@ -1,4 +1,4 @@
-"""Rows of different lengths, one behind the other in one flat tensor."""
+"""Rows of different lengths, one after the other in one flat tensor."""
 
 import torch
 from torch import Tensor
@@ -10,6 +10,6 @@ def starts(counts: Tensor) -> Tensor:
 
 
 def ranges(start: Tensor, count: Tensor, total: int) -> Tensor:
-    """The indices start[i] .. start[i] + count[i] - 1 of all i, one behind the other: (total,)."""
+    """The indices start[i] .. start[i] + count[i] - 1 for all i, one after the other: (total,)."""
     shift = torch.repeat_interleave(start - starts(count), count, output_size=total)
     return shift + torch.arange(total, device=count.device)

@@ -8,15 +8,15 @@ from pathlib import Path
 
 from joblib import Parallel, delayed
 
-PARALLEL_FROM = 5000  # fewer molecules are done before the processes have started
+PARALLEL_FROM = 5000  # with fewer molecules, starting processes takes longer than the work
 CHUNK = 1000
 
 
 def scaffolds(smiles: Sequence[str], *, chirality: bool, cache_dir: Path | None, jobs: int | None = None) -> list[str]:
     """The Bemis-Murcko scaffold of each SMILES, which must be parsable; acyclic molecules share the empty scaffold.
 
-    OGB's splits distinguish chirality, those of chemprop and GROVER do not. Kept in `cache_dir` by content and RDKit
-    version; a cache that cannot be written is done without.
+    OGB's splits distinguish chirality, those of chemprop and GROVER do not. The scaffolds are cached in `cache_dir` by
+    content and RDKit version; a cache that cannot be written is ignored.
     """
     import rdkit
 
@@ -36,7 +36,7 @@ def _compute(smiles: Sequence[str], chirality: bool, jobs: int) -> list[str]:
     if jobs == 1 or len(smiles) < PARALLEL_FROM:
         return murcko(smiles, chirality)
     chunks = (smiles[i : i + CHUNK] for i in range(0, len(smiles), CHUNK))
-    # joblib's processes import neither the caller's script nor torch, and are those that featurising has started
+    # joblib's processes do not import the caller's script or torch; featurising has started them already
     return list(chain.from_iterable(Parallel(n_jobs=jobs)(delayed(murcko)(chunk, chirality) for chunk in chunks)))
 
 

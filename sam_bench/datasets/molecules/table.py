@@ -1,4 +1,4 @@
-"""Read a csv of SMILES and labels; every way in which such a file can be broken has its message."""
+"""Read a csv of SMILES and labels, with an error message for each way in which such a file can be broken."""
 
 import codecs
 import csv
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 _NOT_UTF8 = (
     "is not UTF-8 text. Save it as UTF-8, for instance with `iconv -f {} -t utf-8`; a compressed file must end in .gz."
 )
-LARGEST = float(np.finfo(np.float32).max)  # labels are trained on in float32
+LARGEST = float(np.finfo(np.float32).max)  # training uses float32 labels
 MISSING = {"", "na", "n/a", "nan", "none", "null"}
 
 
@@ -41,7 +41,7 @@ class Table:
     lines: np.ndarray
 
     def sha256(self) -> str:
-        """Checksum of SMILES and labels: the same for every file layout that holds the same data."""
+        """Checksum of SMILES and labels, which does not depend on the layout of the file."""
         digest = hashlib.sha256("\n".join(self.smiles).encode())
         digest.update(np.where(np.isnan(self.targets), np.nan, self.targets).astype("<f8").tobytes())
         return digest.hexdigest()
@@ -50,9 +50,9 @@ class Table:
 def read_csv_table(path: Path, smiles: str | None, targets: Sequence[str] | None, kind: str) -> Table:
     """The table in `path`, with the SMILES of column `smiles` and the labels of columns `targets`.
 
-    A csv, or csv.gz, with commas, semicolons, tabs or bars. `smiles` None is the first column and `targets` None all
-    others (the layout of chemprop and GROVER). Raises UsageError, with the line, for a file that cannot be read, a
-    missing column or a label that is not a number (not 0 or 1, for kind "binary").
+    The file is a csv or csv.gz with commas, semicolons, tabs or bars. `smiles` None is the first column and `targets`
+    None all others: the layout of chemprop and GROVER. Raises UsageError for a file that cannot be read, for a missing
+    column, and, with the line, for a label that is not a number (for kind "binary": not 0 or 1).
     """
     with _clear_errors(path), open_text(path) as stream:
         rows = _reader(stream)
@@ -74,7 +74,7 @@ def read_csv_table(path: Path, smiles: str | None, targets: Sequence[str] | None
                 lines.append(rows.line_num)
                 labels.extend(_numbers(path, rows.line_num, header, targets_at, row))
     if not texts:
-        raise UsageError(f"{path} has a header and no row.")
+        raise UsageError(f"{path} has a header but no rows.")
     at, values = np.array(lines), np.array(labels).reshape(len(texts), len(targets_at))
     _check_usable(path, values, targets, at)
     if kind == "binary":
@@ -113,7 +113,7 @@ def _is_number(text: str) -> bool:
 
 
 def _reader(stream: TextIO) -> "_csv.Reader":
-    """The rows of a csv: by commas, or by what its first line has instead."""
+    """The rows of a csv, separated by commas, or by what its first line has instead."""
     first = stream.readline()
     others = {mark: first.count(mark) for mark in ";\t|"}
     separator = "," if "," in first or not any(others.values()) else max(others, key=others.__getitem__)
@@ -141,7 +141,7 @@ def _clear_errors(path: Path) -> Iterator[None]:
 
 
 def _places(header: list[str]) -> dict[str, list[int]]:
-    """Where each column name stands, in one pass."""
+    """The position of each column name, in one pass."""
     places: dict[str, list[int]] = {}
     for i, name in enumerate(header):
         places.setdefault(name, []).append(i)
@@ -151,7 +151,7 @@ def _places(header: list[str]) -> dict[str, list[int]]:
 def _column(path: Path, header: list[str], places: dict[str, list[int]], name: str) -> int:
     if name in places:
         return places[name][0]
-    if len(header) > 1000:  # to compare so many names would take longer than to read the file
+    if len(header) > 1000:  # comparing so many names would take longer than reading the file
         hint = f"It has {len(header)} columns, the first are {header[:5]}."
     else:
         hint = did_you_mean(name, header)
@@ -161,7 +161,7 @@ def _column(path: Path, header: list[str], places: dict[str, list[int]], name: s
 
 
 def _check_row(path: Path, line: int, header: list[str], twice: dict[str, list[int]], row: list[str]) -> None:
-    """As wide as the header; and a column may appear twice if it is the same twice (MoleculeNet's qm8.csv has four)."""
+    """A row must be as wide as the header. A column may appear twice if both are equal (qm8.csv has four such)."""
     if len(row) != len(header):
         raise UsageError(f"{path}, line {line}: {len(row)} fields where the header has {len(header)}.")
     for name, places in twice.items():
@@ -187,7 +187,7 @@ def _number(path: Path, line: int, column: str, text: str) -> float:
 
 
 def _check_usable(path: Path, labels: np.ndarray, names: Sequence[str], lines: np.ndarray) -> None:
-    """Raise UsageError for a number that training cannot hold, and for a target without any."""
+    """Raise UsageError for a number outside float32, and for a target without any label."""
     if (beyond := np.abs(labels) > LARGEST).any():  # False for NaN
         row, column = np.argwhere(beyond)[0]
         raise UsageError(

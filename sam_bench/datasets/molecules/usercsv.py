@@ -22,9 +22,9 @@ def load(*, name: str, modality: str, kind: str, metric: str | None, split: str,
          split_seed: int, max_atoms: int = MAX_ATOMS) -> Task:  # fmt: skip
     """The task of the csv (or csv.gz) at `path`: `smiles` None is its first column, `targets` None all others.
 
-    `metric` None is rmse for regression and roc_auc for binary. The record keeps the checksum of the data, which is
-    all that there is to verify; with `sha256` given, other data are refused, with `file_sha256` another file. Raises
-    UsageError for every kind of broken file, before featurising.
+    `metric` None is rmse for regression and roc_auc for binary. The record stores the checksum of the data. If `sha256`
+    is given, other data are refused; if `file_sha256` is given, another file is refused. Raises UsageError for every
+    kind of broken file, before featurising.
     """
     if not path:
         raise UsageError(
@@ -54,7 +54,7 @@ def load(*, name: str, modality: str, kind: str, metric: str | None, split: str,
 
 
 def _names(targets: Sequence[str | int] | str | int | None) -> list[str] | None:
-    """The columns asked for; one may be given alone, and Hydra reads a name like 588342 as a number."""
+    """The names of columns as a list. A single name may come alone, and Hydra reads 588342 as a number."""
     if targets is None:
         return None
     return [str(name) for name in (targets if isinstance(targets, list | tuple) else [targets])]

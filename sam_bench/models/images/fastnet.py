@@ -10,7 +10,7 @@ class FastBlock(nn.Module):
 
     def __init__(self, inputs: int, width: int):
         super().__init__()
-        # ceil_mode: a map of one pixel stays one pixel, so 8x8 digits pass through three blocks
+        # ceil_mode keeps a map of one pixel, so 8x8 digits can pass through three blocks
         self.reduce = nn.Sequential(
             conv(inputs, width), nn.MaxPool2d(2, ceil_mode=True), nn.BatchNorm2d(width), nn.GELU()
         )
@@ -24,7 +24,7 @@ class FastBlock(nn.Module):
 class FastNet(nn.Module):
     """A stem of `widths[0]` channels and one block per further width: batch.x (n, C, H, W) -> logits (n, num_outputs).
 
-    `stem_stride` 2 quarters the work of everything behind the stem; `scale` keeps the first logits small.
+    `stem_stride` 2 quarters the work of everything after the stem; `scale` keeps the first logits small.
     """
 
     def __init__(self, num_outputs: int, inputs: dict[str, int], widths: list[int], stem_stride: int = 1,

@@ -27,7 +27,7 @@ class PyramidNet(nn.Module):
 
     The width rises linearly from 16 to 16 + `alpha`.
 
-    Raises ValueError where `depth` is not 6 k + 2.
+    Raises ValueError if `depth` is not 6 k + 2.
     """
 
     def __init__(self, num_outputs: int, inputs: dict[str, int], depth: int, alpha: int):

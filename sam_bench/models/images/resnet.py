@@ -48,7 +48,7 @@ class Bottleneck(nn.Module):
 
 
 def projection(inputs: int, outputs: int, stride: int) -> nn.Module:
-    """The shortcut: nothing where shapes agree, else a 1x1 convolution (option B of the paper)."""
+    """The shortcut: the identity if the shapes agree, else a 1x1 convolution (option B of the paper)."""
     if stride == 1 and inputs == outputs:
         return nn.Identity()
     return nn.Sequential(conv(inputs, outputs, 1, stride), nn.BatchNorm2d(outputs))

@@ -31,7 +31,7 @@ class Block(nn.Module):
 class ViT(nn.Module):
     """Patches, a class token, learned positions, `depth` blocks: batch.x (n, C, size, size) -> logits (n, num_outputs).
 
-    Raises ValueError where `patch` does not divide the image size or `heads` the width.
+    Raises ValueError if `patch` does not divide the image size, or `heads` the width.
     """
 
     def __init__(self, num_outputs: int, inputs: dict[str, int], patch: int, width: int, depth: int, heads: int,
@@ -47,7 +47,7 @@ class ViT(nn.Module):
         self.initialise()
 
     def initialise(self) -> None:
-        """Truncated normals of 0.02 and zero biases, as DeiT."""
+        """Truncated normals with deviation 0.02 and zero biases, as in DeiT."""
         for weight in (self.token, self.position, *(m.weight for m in self.modules() if isinstance(m, nn.Linear))):
             nn.init.trunc_normal_(weight, std=0.02)
         for module in self.modules():

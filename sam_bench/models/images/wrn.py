@@ -26,7 +26,7 @@ class WideBlock(nn.Module):
 class WideResNet(nn.Module):
     """Three stages of (depth - 4) / 6 blocks, `widen` times 16, 32, 64 wide: batch.x -> logits (n, num_outputs).
 
-    Raises ValueError where `depth` is not 6 k + 4.
+    Raises ValueError if `depth` is not 6 k + 4.
     """
 
     def __init__(self, num_outputs: int, inputs: dict[str, int], depth: int, widen: int, dropout: float = 0.0):

@@ -22,7 +22,7 @@ class _BagSum(torch.autograd.Function):
 def bag_sum(x: Tensor, bags: tuple[Tensor, Tensor, Tensor, Tensor]) -> Tensor:
     """Row r of the result is the sum of the rows index[start[r]:start[r+1]] of x: (columns, d) -> (rows, d).
 
-    bags are (index, start) of the relation and of its transpose, as a batch makes them.
+    bags are (index, start) of the relation and of its transpose; a batch makes them.
     """
     index, start, index_t, start_t = bags
     if not len(index):
@@ -44,5 +44,5 @@ def repeat_bags(bags: tuple[Tensor, Tensor, Tensor, Tensor], copies: int) -> tup
 
 
 def at_least_single(x: Tensor) -> Tensor:
-    """x in float32, or as it is when it is wider."""
+    """x in float32, or unchanged if its type is wider."""
     return x.to(torch.promote_types(x.dtype, torch.float32))

@@ -1,9 +1,10 @@
 """CoMPT (Chen et al. 2021, arXiv 2107.08773): a transformer whose keys are the bonds, damped by distance.
 
-The second backbone of the GraphSAM experiments. The published code pads every molecule to the largest of the data set
-and forms a key for each of its pairs of atoms; here only bonds have keys of their own (the key of every other pair is
-one vector, the projected bias), molecules are padded among those of like size, and padding has no say in the result.
-What the published code computes and never uses (the update of the bonds) is left out. docs/compt.md lists all of it.
+This is the second backbone of the GraphSAM experiments. The published code pads every molecule to the largest one of
+the data set and forms a key for each pair of atoms. Here only bonds have their own keys; the key of every other pair is
+one vector, the projected bias. Molecules are padded together with others of similar size, and padding does not change
+the result. The update of the bonds, which the published code computes and never uses, is left out. docs/compt.md lists
+all differences.
 """
 
 import math
@@ -22,7 +23,7 @@ KERNELS, READOUTS = ("exp", "softmax"), ("gru", "mean")
 
 
 class LayerNorm(nn.Module):
-    """gain * (x - mean) / (std + 1e-6) + shift with the unbiased standard deviation, as the published code has it."""
+    """gain * (x - mean) / (std + 1e-6) + shift with the unbiased standard deviation, as in the published code."""
 
     def __init__(self, width: int):
         super().__init__()
@@ -77,7 +78,7 @@ class Layer(nn.Module):
     def _attend_in(self, block: Any, with_bond: Tensor, without: Tensor, value: Tensor) -> Tensor:
         """The rows (k * largest, width) of one block of molecules.
 
-        with_bond (E, heads) are the scores of bonds; without (rows, heads) a row's score with every other atom.
+        with_bond (E, heads) are the scores of bonds; without (rows, heads) is a row's score with every other atom.
         """
         k, longest, heads = len(block.molecules), block.largest, self.heads
         rows = slice(block.row, block.row + k * longest)
@@ -85,7 +86,7 @@ class Layer(nn.Module):
         scores = scores.reshape(heads, -1).scatter(1, block.at.expand(heads, -1), with_bond[block.edges].T)
         scores = scores.view(heads, k, longest, longest)
         p = scores.masked_fill(~block.mask[:, None], -torch.inf).softmax(-1)
-        # The published sum of the attention along both directions of a pair: they are equal; the diagonal counts once.
+        # The published code adds the attention along both directions of a pair: equal values; the diagonal counts once.
         weight = (2 - torch.eye(longest, device=p.device)) * self._damp(block.distance)
         v = value[rows].view(k, longest, heads, -1).permute(2, 0, 1, 3)
         y = self.dropout(p * weight).to(value.dtype) @ v
@@ -136,7 +137,7 @@ class Compt(nn.Module):
     """CoMPT for property prediction: (n, num_outputs); needs dataset.features=compt, which has the distances.
 
     kernel turns a distance into a weight: "exp" or "softmax" over a row. readout is "gru" (published) or "mean".
-    scale_norm takes ScaleNorm for LayerNorm. Raises UsageError for other features and impossible sizes.
+    scale_norm replaces LayerNorm by ScaleNorm. Raises UsageError for other features and impossible sizes.
     """
 
     def __init__(
@@ -186,11 +187,11 @@ class Compt(nn.Module):
 
 
 def check(inputs: dict[str, int], hidden: int, heads: int, kernel: str, readout: str) -> None:
-    """Raise UsageError for what this model cannot be built with."""
+    """Raise UsageError for options that this model cannot have."""
     if not inputs.get("distances"):
         raise UsageError("CoMPT needs the distances between atoms: set dataset.features=compt.")
     if hidden % heads:
-        raise UsageError(f"model.hidden={hidden} is no multiple of model.heads={heads}.")
+        raise UsageError(f"model.hidden={hidden} is not a multiple of model.heads={heads}.")
     for name, value, known in (("kernel", kernel, KERNELS), ("readout", readout, READOUTS)):
         if value not in known:
             raise UsageError(f"Unknown model.{name}={value!r}. {did_you_mean(value, known)}")

@@ -1,4 +1,4 @@
-"""GINE (Hu et al. 2020, arXiv 1905.12265): graph isomorphism network with bonds, of torch_geometric's layers."""
+"""GINE (Hu et al. 2020, arXiv 1905.12265): graph isomorphism network with bonds, made of torch_geometric's layers."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ from sam_bench.models.molecules.pyg import ATOM_CATEGORIES, BOND_CATEGORIES, Enc
 
 
 def mlp(width: int) -> nn.Sequential:
-    """The network inside a GIN layer: to twice the width, batch norm, ReLU, and back."""
+    """The network inside a GIN layer: linear to twice the width, batch norm, ReLU, linear back."""
     wide = 2 * width
     return nn.Sequential(nn.Linear(width, wide), nn.BatchNorm1d(wide), nn.ReLU(), nn.Linear(wide, width))
 
@@ -18,7 +18,7 @@ def mlp(width: int) -> nn.Sequential:
 class Gine(nn.Module):
     """Layers of GINEConv and batch norm with residuals, pool, linear: (n, num_outputs).
 
-    pool is mean, sum or max, each over the atoms of a molecule. Raises UsageError for another.
+    pool is mean, sum or max over the atoms of a molecule. Raises UsageError for anything else.
     """
 
     def __init__(

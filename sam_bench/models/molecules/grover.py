@@ -2,7 +2,8 @@
 
 Two branches read a molecule: one passes messages between atoms, the other between directed bonds. In each block every
 attention head has three message-passing networks, and the attention of an atom (bond) is over the heads' messages.
-Both branches end in atoms, are averaged over the molecule and predict on their own; the loss holds the two together.
+Both branches end in atom vectors. Each branch averages them over the molecule and predicts on its own; the loss
+penalises the difference of the two predictions.
 """
 
 from itertools import combinations
@@ -51,7 +52,7 @@ class Branch(nn.Module):
             x = block(x, neighbours)
         summed = bag_sum(x, into_atoms)
         features = atoms.shape[1]
-        # The features need no gradient: their part of the product is apart, so that none is computed.
+        # The features need no gradient; their part of the product is separate, so that none is computed.
         wide = functional.linear(atoms, self.wide.weight[:, :features], self.wide.bias)
         wide = self.wide_activation(wide + functional.linear(summed, self.wide.weight[:, features:]))
         y = self.narrow(functional.dropout(wide, self.dropout, self.training))
@@ -78,10 +79,10 @@ class Grover(nn.Module):
     """GROVER for property prediction: (2, n, num_outputs), one prediction of the atom and one of the bond branch.
 
     inputs are the task's: atom_features, bond_features, descriptors. depth counts as in the paper's code: depth - 1
-    hops, drawn around it in training. readout is "mean" or "self_attention". disagreement weighs the squared distance
-    of the two predictions in the loss. pretrained is the path of weights as GROVER's authors publish them: both
-    branches start from them, the prediction heads do not. Raises UsageError for a hidden size that the heads do not
-    divide, and for weights that are missing or of another architecture.
+    hops; in training the number is drawn around it. readout is "mean" or "self_attention". disagreement weighs the
+    squared distance of the two predictions in the loss. pretrained is the path of weights that GROVER's authors
+    published: both branches start from them, the prediction heads do not. Raises UsageError for a hidden size that is
+    not a multiple of the heads, and for weights that are missing or of another architecture.
     """
 
     bf16_from_hidden = 100  # on a CPU: 0.83 times as fast as fp32 with 32, the same with 64, 1.2 with 100
@@ -106,7 +107,7 @@ class Grover(nn.Module):
     ):
         super().__init__()
         if hidden % heads:
-            raise UsageError(f"model.hidden={hidden} is no multiple of model.heads={heads}.")
+            raise UsageError(f"model.hidden={hidden} is not a multiple of model.heads={heads}.")
         if readout not in ("mean", "self_attention"):
             raise UsageError(f"Unknown readout {readout!r}. {did_you_mean(readout, ['mean', 'self_attention'])}")
         atoms, bonds = inputs["atom_features"], inputs["bond_features"]
@@ -131,7 +132,7 @@ class Grover(nn.Module):
         atoms = batch.x
         from_atoms = functional.linear(atoms, self.atom_branch.embed)
         atom_part, bond_part = self.bond_branch.embed.split([atoms.shape[1], batch.edge_attr.shape[1]], dim=1)
-        # A bond's input is (its source atom, itself): embed the atoms once, then hand them to their bonds.
+        # The input of a bond is (its source atom, itself): embed the atoms once, then copy them to their bonds.
         from_bonds = bag_sum(functional.linear(atoms, atom_part), batch.out_bags)
         from_bonds = from_bonds + functional.linear(batch.edge_attr, bond_part)
         views = [
@@ -149,7 +150,7 @@ class Grover(nn.Module):
         return molecule if batch.descriptors is None else torch.cat([molecule, batch.descriptors], dim=1)
 
     def penalty(self, output: Tensor) -> Tensor:
-        """What the heads' disagreement adds to the loss: (heads, n, num_outputs) -> (n, num_outputs)."""
+        """The penalty on the heads' disagreement: (heads, n, num_outputs) -> (n, num_outputs)."""
         pairs = ((a - b).square() for a, b in combinations(output, 2))
         return self.disagreement * sum(pairs, torch.zeros_like(output[0]))
 

@@ -41,14 +41,14 @@ class Activation(nn.Module):
 
 def random_hops(depth: int, count: int) -> list[int]:
     """Hops of `count` networks in training: int(z) - 1, at least 0; z normal around depth, sigma 1, cut at +-3."""
-    # Drawn on the CPU whatever the device of the model: the global generator is in every checkpoint, and nothing waits.
+    # Drawn on the CPU for every device: every checkpoint saves its generator, and nothing waits for the device.
     inside = math.erf(3 / math.sqrt(2))
     normal = math.sqrt(2) * torch.erfinv((2 * torch.rand(count, dtype=torch.float64) - 1) * inside)
     return (normal + depth).long().sub(1).clamp(min=0).tolist()
 
 
 def matrix(out_features: int, in_features: int) -> nn.Parameter:
-    """(out, in) with Xavier's normal initialisation, as all of GROVER's matrices."""
+    """(out, in) with Xavier's normal initialisation, like all of GROVER's matrices."""
     return nn.Parameter(nn.init.xavier_normal_(torch.empty(out_features, in_features)))
 
 
@@ -68,10 +68,10 @@ def pass_messages(
     One hop of network i is m <- act(x + W_i sum of the neighbours' m), from m = x; network i takes hops[i] of them.
     """
     networks, (rows, hidden) = len(weights), x.shape
-    order = sorted(range(networks), key=lambda i: -hops[i])  # those that are still running come first
+    order = sorted(range(networks), key=lambda i: -hops[i])  # the networks that have hops left come first
     weights = weights[order].transpose(1, 2)
     done: list[Tensor] = []
-    # All networks start from the same messages: one sum over neighbours serves their first hop.
+    # All networks start from the same messages, so one sum over neighbours serves their first hop.
     message = x.expand(networks, rows, hidden)
     summed = bag_sum(x, bags).expand(networks, rows, hidden)
     for hop in range(max(hops) + 1):
@@ -93,8 +93,8 @@ def attend(query: Tensor, key: Tensor, value: Tensor, heads: int, drop: Callable
     """Attention over the messages of a row, 3 x (N, heads * d) -> (N, heads * d), columns (head, slice, width).
 
     A message has as many slices as there are heads, and a slice attends to the same slice of all heads. Products of
-    `heads` rows would spend their time on set-up. So those of several slices, and of several rows of x where the heads
-    are few, are one product: what a slice would see of the others has the weight zero.
+    only `heads` rows would spend their time on set-up. So several slices share one product, and also several rows of x
+    if there are few heads. The scores between different slices or rows get the weight zero.
     """
     rows, width = len(query), query.shape[1] // heads**2
     slices = max(n for n in range(1, heads + 1) if heads % n == 0 and (n == 1 or heads * n <= JOINED))
@@ -139,7 +139,7 @@ class Block(nn.Module):
         with torch.autocast(x.device.type, enabled=False):  # thousands of small products gain nothing from bf16
             query, key, value = (at_least_single(part) for part in projected)
             attended = attend(query, key, value, heads, self._drop)
-            # No function stands between the two output layers, so they are one.
+            # There is no activation between the two output layers, so they are one layer.
             both = (self.out.view(hidden, heads, hidden) @ self.mix).flatten(1)
         return self._drop(self.norm(functional.linear(attended, both)))
 
@@ -147,7 +147,7 @@ class Block(nn.Module):
         return functional.dropout(x, self.dropout, self.training)
 
     def _at_once(self, x: Tensor, weight: Tensor, bias: Tensor, bags: tuple, hops: list[int]) -> Sequence[Tensor]:
-        """project_in_cache in few operations, as suits a GPU, and for any activation."""
+        """The same as project_in_cache in few operations, for a GPU, and for any activation."""
         weights = torch.stack(list(self.hop))
         messages = pass_messages(x, weights, bags, hops, lambda m, rows: self._drop(self.hop_activation(m, rows)))
         projected = torch.baddbmm(bias[:, None], messages.view(3, -1, x.shape[1]), weight.transpose(1, 2))

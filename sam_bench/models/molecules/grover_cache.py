@@ -1,10 +1,9 @@
 """The message networks of a block on a CPU: one network at a time, so that its rows stay in the core's cache.
 
-It computes what grover_block.pass_messages and a linear layer compute (a test holds them together), for ReLU without
-dropout. There every operation runs over the rows of all networks, 8 MB at batch 32, and waits for memory; here the same
-rows take 0.7 MB, every product is written where it is needed, and sums over neighbours are taken again in the backward
-pass instead of being kept. Under autocast messages and products are bf16; what is summed over networks and hops is
-float32.
+It computes the same as grover_block.pass_messages and a linear layer (a test compares them), for ReLU without dropout.
+There every operation runs over the rows of all networks, 8 MB at batch 32, and waits for memory. Here the rows of one
+network take 0.7 MB, every product is written where it is needed, and the backward pass computes sums over neighbours
+again instead of storing them. Under autocast messages and products are bf16; sums over networks and hops are float32.
 """
 
 from collections.abc import Sequence
@@ -46,13 +45,13 @@ class _ProjectInCache(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         x, weight, *weights = ctx.saved_tensors
-        if torch.is_grad_enabled():  # somebody will differentiate this gradient: let autograd make it
+        if torch.is_grad_enabled():  # this gradient will be differentiated, so autograd must compute it
             return _differentiable_gradient(x, weight, weights, ctx.bags, ctx.hops, grads)
         index, start, index_t, start_t = ctx.bags
         narrow, hop_weights, projections = _in_type(ctx.first.dtype, x, weights, weight)
         grad_x, grad_first = (torch.zeros_like(x, dtype=weight.dtype) for _ in range(2))
         grad_weight, *grad_weights = (torch.zeros_like(w) for w in (weight, *weights))
-        flow, upstream = torch.empty_like(narrow), torch.empty_like(narrow)  # written over again and again
+        flow, upstream = torch.empty_like(narrow), torch.empty_like(narrow)  # overwritten by every network
         given = [grad for part in grads for grad in part.to(narrow.dtype).split(x.shape[1], dim=1)]
         for i, (grad, messages) in enumerate(zip(given, ctx.kept, strict=True)):
             part = 3 * i // len(weights)
@@ -77,7 +76,7 @@ class _ProjectInCache(torch.autograd.Function):
 def _in_type(
     dtype: torch.dtype, x: Tensor, weights: Sequence[Tensor], weight: Tensor
 ) -> tuple[Tensor, Sequence[Tensor], Sequence[Tensor]]:
-    """The rows, the networks' matrices and the three projections in the type that messages have."""
+    """The rows, the networks' matrices and the three projections, in the type of the messages."""
     if weight.dtype == dtype:
         return x.to(dtype), weights, weight.unbind(0)
     return x.to(dtype), torch.stack(list(weights)).to(dtype).unbind(0), weight.to(dtype).unbind(0)
@@ -92,7 +91,7 @@ def _project(projection: Tensor, message: Tensor, bias: Tensor, out: Tensor) -> 
 
 
 def _add_product(total: Tensor, a: Tensor, b: Tensor) -> None:
-    """`total` += a @ b; a product in bf16 is added to a sum in float32."""
+    """`total` += a @ b; a bf16 product is added to a float32 sum."""
     if total.dtype == a.dtype:
         total.addmm_(a, b)
     else:
@@ -129,6 +128,6 @@ def project_in_cache(
     """Messages, projected: x (N, d), k weights (d, d), weight (3, d, d), bias (3, d) -> 3 x (N, k/3 * d).
 
     The networks are k/3 queries, as many keys and as many values, side by side in the columns; network i takes hops[i]
-    hops. The results have the type of `bias`, whatever autocast makes of the messages.
+    hops. The results have the type of `bias`, even if autocast changes the type of the messages.
     """
     return _ProjectInCache.apply(x, bags, hops, weight, bias, *weights)

@@ -1,4 +1,4 @@
-"""Published GROVER weights in our model: which of their tensors is which of ours."""
+"""Published GROVER weights in our model: which of their tensors belongs to which of ours."""
 
 import argparse
 import pickle
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from sam_bench.errors import UsageError
 
 SOURCE = "https://github.com/tencent-ailab/grover (Pretrained Model Download: grover_base.tar.gz, grover_large.tar.gz)"
-# Our option, and the name of theirs in the file, for what no shape tells.
+# Our option and its name in the file, for options that no shape of a tensor shows.
 OPTIONS = {"depth": "depth", "heads": "num_attn_head", "blocks": "num_mt_block", "hidden": "hidden_size"}
 ACTIVATIONS = {name: name.lower() for name in ("ReLU", "PReLU", "tanh", "SELU", "ELU")} | {"LeakyReLU": "leaky_relu"}
 _BRANCHES = {"atom_branch": ("node_blocks", "atom_from_atom"), "bond_branch": ("edge_blocks", "atom_from_bond")}
@@ -44,7 +44,7 @@ def load_pretrained(model: nn.Module, path: str | Path, options: dict[str, Any])
 
 
 def sources(name: str, tensor: Tensor, heads: int) -> list[str]:
-    """The published names of one of our tensors; several for the slopes that we keep in one."""
+    """The published names of one of our tensors; several for the slopes, which we store in one tensor."""
     branch, *rest = name.split(".")
     blocks, output = _BRANCHES[branch]
     encoders = "grover.encoders."

@@ -1,8 +1,8 @@
 """Rows that belong to no molecule, so that batches of different sizes share a few shapes.
 
-For bf16 the CPU library compiles a kernel for every shape it has not met; the rows of a batch are new almost every
-step, and that took several times as long as the products. Padding rows are atoms and edges without a neighbour, in no
-molecule: no prediction reads them, and they get a gradient of exactly zero.
+For bf16 the CPU library compiles a kernel for every new shape. The number of rows changes at almost every step, and
+compiling took several times as long as the products. Padding rows are atoms and edges without neighbours that belong to
+no molecule: no prediction reads them, and their gradient is exactly zero.
 """
 
 from typing import Any
@@ -13,12 +13,12 @@ from torch.nn.functional import pad
 
 
 def pays(device: torch.device) -> bool:
-    """Whether shapes are compiled: products in bf16 on a CPU."""
+    """Whether padding pays: for bf16 products on a CPU, where each shape is compiled."""
     return device.type == "cpu" and torch.is_autocast_enabled("cpu")
 
 
 def rounded(rows: int) -> int:
-    """The next of 16 sizes per power of two, at least 32 apart: 3 % more rows on average."""
+    """Round up to one of 16 sizes per power of two, at least 32 apart: 3 % more rows on average."""
     step = max(32, 1 << max(0, rows.bit_length() - 5))
     return -(-rows // step) * step
 
@@ -43,7 +43,7 @@ class PaddedBatch:
 
 
 def widen(bags: tuple, rows: int, columns: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """The relation with empty bags behind its own: at least `rows` results, and sums over at least `columns` rows."""
+    """The relation with empty bags added at its end: at least `rows` results, and sums over at least `columns` rows."""
     index, start, index_t, start_t = bags
     return (
         index,

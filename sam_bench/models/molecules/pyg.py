@@ -1,4 +1,4 @@
-"""Models of torch_geometric on molecules: any of them by a YAML alone."""
+"""Models of torch_geometric on molecules; any of them needs only a YAML."""
 
 import inspect
 from collections.abc import Callable
@@ -28,7 +28,7 @@ class Encoder(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         """(rows, columns) -> (rows, width)."""
         if self.embed is None:
-            assert self.linear is not None  # one of the two is there
+            assert self.linear is not None  # one of the two exists
             return self.linear(features)
         return sum(embed(column) for embed, column in zip(self.embed, features.unbind(1), strict=True))
 
@@ -44,9 +44,9 @@ class GraphModel(nn.Module):
     """An unmodified torch_geometric model: encode, net, pool, linear: (n, num_outputs).
 
     net is a partial of a torch_geometric class (`_partial_: true` in the YAML). It gets in_channels, and edge_dim if it
-    takes one, both `hidden`; it is called with those of x, edge_index, edge_attr, batch and batch_size that its forward
-    names. pool null is for a net that pools itself: it gets out_channels and predicts. Raises UsageError for an unknown
-    pool and for a net that is no partial.
+    takes one, both `hidden`. It is called with x, edge_index, edge_attr, batch and batch_size, as far as its forward
+    takes them. pool null is for a net that pools itself: it gets out_channels and predicts. Raises UsageError for an
+    unknown pool and for a net that is not a partial.
     """
 
     def __init__(
@@ -73,6 +73,6 @@ class GraphModel(nn.Module):
         if self.bonds is not None:
             given["edge_attr"] = self.bonds(batch.edge_attr)
         y = self.net(self.atoms(batch.x), **{name: value for name, value in given.items() if name in self.called_with})
-        if self.pool is None or self.out is None:  # it has both or none
+        if self.pool is None or self.out is None:  # it has both or neither
             return y
         return self.out(self.pool(y, batch.batch, size=batch.num_graphs))

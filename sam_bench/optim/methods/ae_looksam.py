@@ -13,10 +13,11 @@ from sam_bench.optim.when import TINY, Always, LargeGradient
 
 
 class AELookSAM(ReusingSAM):
-    """AE-SAM's test, and LookSAM's reused direction on the steps without second gradient.
+    """AE-SAM's test picks the SAM steps; the other steps reuse a part of `g_s`, as in LookSAM.
 
-    Cost `1 + sam_fraction`. The thresholds are ours: for a normal `s_t` they take a fifth of the steps, the share that
-    the paper is said to use (unverified). Options as in AESAM and LookSAM. Raises ValueError without total_steps.
+    Cost `1 + sam_fraction`. The thresholds are our choice: if `s_t` were normally distributed, a fifth of the steps
+    would be sampled. The paper is said to use this share (unverified). The options are those of AESAM and LookSAM.
+    Raises ValueError without total_steps.
     """
 
     claims = Claims(

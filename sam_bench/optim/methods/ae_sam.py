@@ -13,14 +13,14 @@ from sam_bench.optim.when import Always, LargeGradient
 
 
 class AESAM(SAM):
-    """SAM where the squared gradient norm is large against its moving statistics, the plain gradient elsewhere.
+    """SAM on the steps whose squared gradient norm is large for its moving mean and variance; else the plain gradient.
 
-    Cost `1 + sam_fraction`, which is measured; the defaults give about half the steps (all of them unverified).
+    Cost `1 + sam_fraction`, which is measured. The defaults sample about half the steps; they are unverified.
 
     Args:
         delta: decay of the moving mean and variance.
-        lambda_1: threshold in deviations at the end of the training; -inf is SAM.
-        lambda_2: threshold at its start; +inf is the base alone.
+        lambda_1: threshold at the end of the training, in standard deviations; -inf is SAM.
+        lambda_2: threshold at the start of the training; +inf is the base alone.
         mu_0: moving mean before the first step.
         sigma2_0: moving variance before the first step.
 

@@ -1,4 +1,4 @@
-"""ASAM, adaptive SAM (Kwon, Kim, Park, Choi, ICML 2021, arXiv 2102.11600), by the authors' code."""
+"""ASAM, adaptive SAM (Kwon, Kim, Park, Choi, ICML 2021, arXiv 2102.11600); the rule is that of the authors' code."""
 
 from typing import Literal, Unpack
 
@@ -10,14 +10,14 @@ from sam_bench.optim.base import Common
 from sam_bench.optim.methods.sam import SAM
 from sam_bench.optim.vector import Vector
 
-TINY = {"weight": 1e-16, "all": 1e-12}  # as either code has it
+TINY = {"weight": 1e-16, "all": 1e-12}  # as in the code of each scope
 
 
 class ASAM(SAM):
-    """SAM in weights of relative size: `eps = rho * T^2 g/||T g||`, `T = |w| + eta`. Cost 2.
+    """SAM with a perturbation scaled by the size of each weight: `eps = rho * T^2 g/||T g||`, `T = |w| + eta`. Cost 2.
 
     Args:
-        rho: relative radius; 0.5 is the authors' default.
+        rho: radius relative to the size of the weights; 0.5 is the authors' default.
         eta: added to `|w|`.
         scope: "weight": `T` scales the parameters with `weight` in their name and is 1 elsewhere (the authors' code);
             "all": it scales every parameter (the popular port, which has eta = 0).
@@ -35,7 +35,7 @@ class ASAM(SAM):
         self.eta, self.scope = eta, scope
 
     def ascent(self, g: Vector) -> Vector:
-        """`rho * T^2 g/||T g||`, in the memory of `g`."""
+        """`rho * T^2 g/||T g||`, which overwrites `g`."""
         t = self._scale()
         g *= t
         length = g.norm()
@@ -43,7 +43,7 @@ class ASAM(SAM):
         return self.times_rho(g / (length + TINY[self.scope]))
 
     def _scale(self) -> Vector:
-        """`T`, in memory of its own."""
+        """`T`, in new tensors."""
         t = self.weights.abs()
         torch._foreach_add_(t.parts, self.eta)
         if self.scope == "weight":

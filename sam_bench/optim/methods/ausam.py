@@ -1,4 +1,4 @@
-"""AUSAM, SAM on asymptotically unbiased samples (arXiv 2406.08001), by the rule of the authors' code."""
+"""AUSAM, SAM on asymptotically unbiased samples (arXiv 2406.08001); the rule is that of the authors' code."""
 
 import warnings
 from typing import Unpack
@@ -18,20 +18,21 @@ RAMP_EPOCHS = 30
 
 
 class AUSAM(SAM):
-    """SAM on `int(alpha*|B|)` samples of the batch, those that perturbation hurts more being likelier. Cost `2*alpha`.
+    """SAM on `int(alpha*|B|)` random samples of the batch. Cost `2*alpha`.
 
-    Epoch 0 takes the full batch. Then `p_i` is proportional to `f_min + (f_max(e)-f_min)*(a_i-min)/(max-min)` over the
-    batch, without replacement, where `a_i` is the running mean of `|l_i(w+eps) - l_i(w)|` and `f_max(e)` rises
-    linearly from `f_min` to `f_max` at epoch 30. Both passes run on these samples, with a plain mean.
+    Samples whose loss the perturbation changes more are drawn with a higher probability. Epoch 0 takes the full batch.
+    Later epochs draw without replacement, with `p_i` proportional to `f_min + (f_max(e)-f_min)*(a_i-min)/(max-min)`
+    over the batch. `a_i` is the running mean of `|l_i(w+eps) - l_i(w)|`. `f_max(e)` rises linearly from `f_min` to
+    `f_max` at epoch 30. Both passes run on the drawn samples, with a plain mean.
 
     Args:
-        alpha: share of the samples.
-        f_min: weight of the least hurt sample.
-        f_max: weight of the most hurt one from epoch 30 on.
+        alpha: share of the batch that is drawn.
+        f_min: weight of the sample whose loss changes least.
+        f_max: weight of the sample whose loss changes most, from epoch 30 on.
 
-    `step` needs `samples`, the positions of the batch in the training set; without them a sample is known by its place
-    in the epoch, which is right only where the order never changes (a warning says so). Raises TypeError where the
-    closure takes no `index`, ValueError where it does not return a loss per sample, or without steps_per_epoch.
+    `step` needs `samples`, the positions of the batch in the training set. Without them a sample is identified by its
+    place in the epoch. This is right only if the order never changes; a warning says so. Raises TypeError if the
+    closure takes no `index`, ValueError if it does not return a loss per sample, or without steps_per_epoch.
     """
 
     claims = Claims(
@@ -77,11 +78,11 @@ class AUSAM(SAM):
     # -- which samples of the training set these are -------------------------------------------------------------
 
     def _known(self, place: int, oracle: Oracle) -> Tensor | None:
-        """The batch's positions in the training set (n,); None while only a pass can tell how many samples it has."""
+        """Positions of the batch in the training set (n,); None if only a pass can tell the size of the batch."""
         if oracle.samples is not None:
             return oracle.samples.to(oracle.device)
         if self.memory["step"] == 0:
-            warnings.warn("AUSAM got no samples=: it takes batch k of every epoch to hold the same ones", stacklevel=5)
+            warnings.warn("AUSAM got no samples=: it assumes that batch k is the same in every epoch", stacklevel=5)
         counts = self.memory.get("counts")
         return (
             None if counts is None or counts[place] == 0 else self._by_place(place, int(counts[place]), oracle.device)
@@ -94,10 +95,10 @@ class AUSAM(SAM):
         start = int(counts[:place].sum())
         return torch.arange(start, start + n, device=device)
 
-    # -- what perturbation did to them -----------------------------------------------------------------------------
+    # -- how much their losses change -----------------------------------------------------------------------------
 
     def _draw(self, samples: Tensor, epoch: int) -> Tensor:
-        """Indices into the batch of the samples to take; a function of the seed, the step and what was noted."""
+        """Indices into the batch of the drawn samples; a function of the seed, the step and the stored changes."""
         a = self._table("a", samples)[samples]
         spread = (a - a.min()) / (a.max() - a.min() + TINY)
         f_max = self.f_min + (self.f_max - self.f_min) * min(1.0, epoch / RAMP_EPOCHS)
@@ -111,7 +112,7 @@ class AUSAM(SAM):
         self.memory["a"], self.memory["seen"] = a, seen
 
     def _table(self, name: str, samples: Tensor) -> Tensor:
-        """A copy of a table over the training set, with zeros up to the largest of `samples`."""
+        """A copy of a table over the training set, padded with zeros up to the largest of `samples`."""
         table = self.memory.get(name, torch.zeros(0))
         size = max(len(table), int(samples.max()) + 1)
         return nn.functional.pad(table.to(samples.device), (0, size - len(table)))

@@ -1,4 +1,4 @@
-"""ESAM, efficient SAM (Du et al., ICLR 2022, arXiv 2110.03141), by the authors' code."""
+"""ESAM, efficient SAM (Du et al., ICLR 2022, arXiv 2110.03141); the rule is that of the authors' code."""
 
 from typing import Unpack
 
@@ -11,21 +11,21 @@ from sam_bench.optim.oracle import Oracle
 from sam_bench.optim.vector import Vector
 
 CODE_TINY = 1e-7
-ALL = 0.99  # from here on every sample counts as chosen
+ALL = 0.99  # from this gamma on every sample is chosen
 
 
 class ESAM(SharpnessAware):
-    """SAM with a random share of the tensors perturbed, and `g_s` on the samples whose loss rises most.
+    """SAM that perturbs a random choice of the tensors and takes `g_s` on the samples whose loss rises most.
 
-    Each tensor is perturbed with probability `beta`, `eps = (rho/beta) * g/||g||` over those. `g_s` is the mean
-    gradient of the samples with `l(w+eps) - l(w)` above the `int(gamma*n)`-th largest value. Cost `1 + 1/3 + gamma`:
-    a forward pass finds the samples; where the closure does not take `backward` it costs a whole pass.
+    Each tensor is perturbed with probability `beta`: `eps = (rho/beta) * g/||g||` over the drawn tensors. `g_s` is the
+    mean gradient of the samples with `l(w+eps) - l(w)` above the `int(gamma*n)`-th largest value. Cost
+    `1 + 1/3 + gamma`: a forward pass finds the samples. If the closure does not take `backward`, it costs a whole pass.
 
     Args:
         beta: probability that a tensor is perturbed.
-        gamma: share of the samples.
+        gamma: share of the samples in the second pass.
 
-    Raises TypeError where the closure takes no `index`, ValueError where it does not return a loss per sample.
+    Raises TypeError if the closure takes no `index`, ValueError if it does not return a loss per sample.
     """
 
     claims = Claims(
@@ -73,7 +73,7 @@ class ESAM(SharpnessAware):
     def _chosen(self, rise: Tensor) -> Tensor:
         """The samples strictly above the cut, as in the authors' code: one fewer than `int(gamma*n)`.
 
-        Where these are fewer than two (BatchNorm cannot take one), the first `int(gamma*n)`, at least two.
+        If fewer than two are left (BatchNorm needs two): the first `int(gamma*n)` samples, at least two.
         """
         order = rise.argsort(descending=True, stable=True)
         count = int(self.gamma * len(rise))

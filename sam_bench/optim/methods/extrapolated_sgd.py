@@ -15,12 +15,13 @@ from sam_bench.optim.vector import Vector
 class ExtrapolatedSGD(SharpnessAware):
     """The gradient at `w - rho*d`, applied at `w`; `d` is the previous mini-batch gradient, or noise. Cost 1.
 
-    Inferred from summaries, the paper was not read. The first step with "gradient" has no `d` and no extrapolation.
+    We inferred the rule from summaries and did not read the paper. With "gradient" the first step has no `d`, so it
+    does not extrapolate.
 
     Args:
-        rho: the paper's extrapolation length gamma-hat, a multiple of `d` and not a radius; of the order of the
+        rho: the paper's extrapolation length gamma-hat: a factor on `d`, not a radius; its size is of the order of the
             learning rate.
-        along: "gradient" or "noise" (standard normal over sqrt(N), drawn from (seed, step)).
+        along: "gradient" or "noise" (standard normal, divided by sqrt(N), drawn from (seed, step)).
 
     Raises ValueError for another `along`.
     """
@@ -44,7 +45,7 @@ class ExtrapolatedSGD(SharpnessAware):
         return oracle(None if d is None else -self.times_rho(d))
 
     def afterwards(self, direction: Vector) -> None:
-        """`d <- g`, into the memory of the `d` before."""
+        """`d <- g`, which overwrites the old `d`."""
         if self.along == "noise":
             return
         if "d" in self.memory:

@@ -1,4 +1,4 @@
-"""F-SAM, friendly SAM (Li, Zhou, He, Cheng, Huang, CVPR 2024), by the authors' code."""
+"""F-SAM, friendly SAM (Li, Zhou, He, Cheng, Huang, CVPR 2024); the rule is that of the authors' code."""
 
 from typing import Unpack
 
@@ -12,12 +12,12 @@ from sam_bench.optim.vector import Vector
 
 
 class FSAM(SAM):
-    """SAM that perturbs with the batch-specific part of the gradient only. Cost 2.
+    """SAM that perturbs only along the part of the gradient that is specific to the batch. Cost 2.
 
     `d = g - sigma*m`, `eps = rho * d/||d||`, then `m <- lmbda*m + (1-lmbda)*g`; the first step has `m = g`, `d = g`.
 
     Args:
-        sigma: share of the moving average that is taken off.
+        sigma: how much of the moving average is subtracted.
         lmbda: weight of the old average; the repository's scripts use 0.6 and 0.95.
     """
 
@@ -33,10 +33,10 @@ class FSAM(SAM):
         if isinstance(self.m_sharpness, int):
             raise ValueError("F-SAM averages the gradient of the whole batch: m_sharpness cannot be a number")
         self.sigma, self.lmbda = sigma, lmbda
-        self._d: Vector | None = None  # of the step that is under way
+        self._d: Vector | None = None  # `d` of the current step
 
     def ascent(self, g: Vector) -> Vector:
-        """`rho * d/||d||`; `d` takes the memory of `g`."""
+        """`rho * d/||d||`; `d` overwrites `g`."""
         self._d = None
         if (m := self.memory.get("m")) is None:
             self.memory["m"] = g
@@ -46,7 +46,7 @@ class FSAM(SAM):
         return self.to_radius(g)
 
     def afterwards(self, direction: Vector) -> None:
-        """`m <- lmbda*m + (1-lmbda)*g`, with `d + sigma*m` for `g`."""
+        """`m <- lmbda*m + (1-lmbda)*g`, where `g` is computed as `d + sigma*m`."""
         if self._d is not None:
             self.memory["m"].blend(self.lmbda + (1 - self.lmbda) * self.sigma, (1 - self.lmbda) * self._d)
             self._d = None

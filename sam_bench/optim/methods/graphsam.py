@@ -1,4 +1,4 @@
-"""GraphSAM (Wang et al., ICLR 2024, arXiv 2406.13137), as the paper has it."""
+"""GraphSAM (Wang et al., ICLR 2024, arXiv 2406.13137), as in the paper."""
 
 from typing import Unpack
 
@@ -13,15 +13,15 @@ from sam_bench.optim.vector import Vector
 
 
 class GraphSAM(SharpnessAware):
-    """SAM whose perturbation gradient `h` is exact once an epoch and otherwise a moving average. Cost `1 + 1/epoch`.
+    """SAM along a gradient `h` that is exact once an epoch and else a moving average. Cost `1 + 1/steps_per_epoch`.
 
-    First step of an epoch: `h = g`. Later: `h <- beta*h + (1-beta)*g_s/||g_s||` with the previous updating gradient.
+    First step of an epoch: `h = g`. Other steps: `h <- beta*h + (1-beta)*g_s/||g_s||` with `g_s` of the previous step.
     `eps = rho_e * h/||h||`, `rho_e = rho * gamma^floor(epoch/lambda)`; descend along `g_s` (section 4, Algorithm 1).
 
     Args:
         beta: weight of the old average.
-        gamma: factor on rho at each decay; the repository's 0.5 removes the perturbation within ten epochs.
-        decay_epochs: the paper's lambda, epochs from one decay to the next.
+        gamma: rho is multiplied by this at each decay; the repository's 0.5 removes the perturbation in ten epochs.
+        decay_epochs: the paper's lambda: the number of epochs between two decays.
 
     Raises ValueError without steps_per_epoch.
     """
@@ -44,12 +44,12 @@ class GraphSAM(SharpnessAware):
     def direction(self, oracle: Oracle) -> Vector:
         """`g_s`, the gradient at `w + eps`."""
         if self.memory.get("exact_epoch") != self.epoch:
-            # The first step of an epoch, or the next if that one had to be skipped.
+            # The first step of an epoch, or the next one if the first was skipped.
             self.memory["h"], self.memory["exact_epoch"] = oracle(), self.epoch
         return oracle(self.to_radius(self.memory["h"]) * self.decay())
 
     def afterwards(self, direction: Vector) -> None:
-        """`h <- beta*h + (1-beta)*g_s/||g_s||`, what the next step perturbs with: storing it spares that of `g_s`."""
+        """`h <- beta*h + (1-beta)*g_s/||g_s||`, which the next step needs; so `g_s` is not stored."""
         self.memory["h"].blend(self.beta, (1 - self.beta) * direction / (direction.norm() + TINY))
 
     def decay(self) -> float:
@@ -58,5 +58,5 @@ class GraphSAM(SharpnessAware):
 
     @property
     def epoch(self) -> int:
-        """Epochs begun before this step, by the batches seen."""
+        """The number of this step's epoch, from 0; skipped steps count as batches too."""
         return int(self.memory["step"] + self.memory["skipped"]) // (self.steps_per_epoch or 1)

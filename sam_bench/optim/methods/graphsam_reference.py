@@ -17,17 +17,17 @@ CODE_TINY = 1e-8
 
 
 class GraphSAMReference(GraphSAM):
-    """The authors' implementation; each way in which it departs from the paper is an option. Cost `1 + 1/epoch`.
+    """The authors' code; each difference from the paper is an option. Cost `1 + 1/steps_per_epoch`.
 
     Args:
-        radius: largest norm of each tensor's perturbation; it decays as rho does. None does not clip.
-        zeroed_norm: after an epoch's first batch the gradients are zero when their norm is taken, so the perturbation
-            is `h * rho/1e-12` and only the clip holds it; False takes the norm of the last updating gradient.
-        zeroed_average: on a CPU the stored updating gradient is `p.grad` itself and is zeroed with it, so `h` keeps the
-            direction of the epoch's first gradient; False is what a GPU does, where the code stores a copy.
-        per_tensor: normalise the updating gradient in the average tensor by tensor.
+        radius: largest norm of the perturbation of each tensor; it decays like rho. None does not clip.
+        zeroed_norm: after the first batch of an epoch, the code takes the norm of gradients that are already zero. So
+            the perturbation is `h * rho/1e-12`, and only the clip limits it. False takes the norm of the last `g_s`.
+        zeroed_average: on a CPU the stored `g_s` is `p.grad` itself and is zeroed with it, so `h` keeps the direction
+            of the epoch's first gradient. False is what the code does on a GPU, where it stores a copy.
+        per_tensor: in the average, normalise `g_s` tensor by tensor.
         adaptive: scale the perturbation by `w^2`.
-        weigh_loss: multiply the updating gradient by its own loss, which is what `loss.backward(loss)` does.
+        weigh_loss: multiply `g_s` by the loss, as `loss.backward(loss)` does.
         compound_decay: `rho * gamma^(m(m+1)/2)`, `m = floor(epoch/lambda)`, instead of `rho * gamma^m`.
     """
 
@@ -47,7 +47,7 @@ class GraphSAMReference(GraphSAM):
         self.weigh_loss, self.compound_decay = weigh_loss, compound_decay
 
     def direction(self, oracle: Oracle) -> Vector:
-        """`g_s`, weighed by its loss if asked to."""
+        """`g_s`, multiplied by its loss if `weigh_loss` is true."""
         normed: Vector | None
         if self.memory.get("exact_epoch") != self.epoch:
             h = normed = oracle()
@@ -63,7 +63,7 @@ class GraphSAMReference(GraphSAM):
         return g_s
 
     def afterwards(self, direction: Vector) -> None:
-        """Nothing: `direction` noted it all."""
+        """Nothing to do: `direction` has updated the memory."""
 
     def _average(self, h: Vector, g_s: Vector) -> Vector:
         """`beta*h + (1-beta)*g_s/||g_s||`."""
@@ -73,12 +73,12 @@ class GraphSAMReference(GraphSAM):
         return self.beta * h + (1 - self.beta) * g_s / (g_s.norm() + TINY)
 
     def decay(self) -> float:
-        """The factor on rho and on the radius at this epoch."""
+        """The factor on rho and on the radius in this epoch."""
         m = self.epoch // self.decay_epochs
         return self.gamma ** (m * (m + 1) // 2 if self.compound_decay else m)
 
     def _perturbation(self, h: Vector, normed: Vector | None) -> Vector:
-        """`eps` from `h`, with the norm of `normed` (zero where that is None)."""
+        """`eps` from `h`, scaled by the norm of `normed`; None stands for the norm zero."""
         w = self.weights
         length = 0.0 if normed is None else (w.abs() * normed if self.adaptive else normed).norm()
         eps = self.times_rho((w * w * h if self.adaptive else h) * (self.decay() / (length + TINY)))

@@ -1,4 +1,4 @@
-"""GSAM, surrogate-gap SAM (Zhuang et al., ICLR 2022, arXiv 2203.08065), by the authors' code."""
+"""GSAM, surrogate-gap SAM (Zhuang et al., ICLR 2022, arXiv 2203.08065); the rule is that of the authors' code."""
 
 from typing import Unpack
 
@@ -12,14 +12,14 @@ from sam_bench.optim.vector import Vector
 
 
 class GSAM(SAM):
-    """SAM that also descends the surrogate gap: `g_s - alpha * g_perp`. Cost 2.
+    """SAM that also reduces the surrogate gap: it descends along `g_s - alpha * g_perp`. Cost 2.
 
     `g_perp` is the part of `g` orthogonal to `g_s` (Algorithm 1).
 
     Args:
         alpha: weight of the gap; 0.4 is the repository's example.
-        rho_min: let rho follow the learning rate, `rho_min + (rho - rho_min) * lr/initial_lr` with the `initial_lr`
-            that schedulers set (else the one at construction); None keeps rho.
+        rho_min: rho follows the learning rate: `rho_min + (rho - rho_min) * lr/initial_lr`. Schedulers set
+            `initial_lr`; else it is the learning rate at construction. None keeps rho constant.
     """
 
     claims = Claims(passes=SAM.claims.passes, neutral={"alpha": 0.0}, limits=(Limit({"alpha": 0.0}, "sam"),))
@@ -49,7 +49,7 @@ class GSAM(SAM):
             group.setdefault("peak_lr", group["lr"])
 
     def remember(self, g: Vector, g_s: Vector) -> Vector:
-        """`g_s - alpha * g_perp`, where `g_perp = g - c*g_s`: in the memory of `g_s`."""
+        """`g_s - alpha * g_perp`, where `g_perp = g - c*g_s`; it overwrites `g_s`."""
         g_norm, g_s_norm = g.norm(), g_s.norm()
         cosine = (g @ g_s) / (g_norm * g_s_norm + TINY)
         g_s *= 1.0 + self.alpha * (cosine * g_norm / (g_s_norm + TINY))

@@ -11,16 +11,16 @@ from sam_bench.optim.methods.sam import SAM, When
 from sam_bench.optim.vector import Vector
 from sam_bench.optim.when import EveryK
 
-# The public per-tensor port guards its norms with 1e-8, which shows where ||g_v|| is small.
+# The public per-tensor port adds 1e-8 to its norms, which changes the result where ||g_v|| is small.
 PER_TENSOR_TINY = 1e-8
-SMALLEST = 1e-30  # a tensor without gradient divides zero by this
+SMALLEST = 1e-30  # for a tensor without a gradient: zero is divided by this
 
 
 class ReusingSAM(SAM):
-    """SAM that reuses the part of `g_s` orthogonal to `g` on the steps without second gradient (Algorithm 1).
+    """SAM whose steps without a second gradient reuse the part of `g_s` orthogonal to `g` (Algorithm 1).
 
-    After a step with `g_s`: `g_v = g_s - (<g_s,g>/||g||^2) g`. A step without descends along
-    `g + alpha * (||g||/||g_v||) * g_v`. Norms and products are over the whole vector, or `per_tensor`.
+    A step with `g_s` stores `g_v = g_s - (<g_s,g>/||g||^2) g`. A step without it descends along
+    `g + alpha * (||g||/||g_v||) * g_v`. Norms and inner products are over the whole vector, or `per_tensor`.
     """
 
     vectors = ("g_v",)
@@ -37,7 +37,7 @@ class ReusingSAM(SAM):
         return self.times_rho(g / (g.norm() + max(self.tiny, TINY)))
 
     def remember(self, g: Vector, g_s: Vector) -> Vector:
-        """Note `g_v`; descend along `g_s`."""
+        """Store `g_v`; descend along `g_s`."""
         share: Tensor | list[Tensor]
         if self.per_tensor:
             share = list(g_s.dots(g) / g.dots(g).clamp_min(SMALLEST))
@@ -47,7 +47,7 @@ class ReusingSAM(SAM):
         return g_s
 
     def reuse(self, g: Vector) -> Vector:
-        """`g + alpha * (||g||/||g_v||) * g_v`, and `g` before the first `g_v` is known."""
+        """`g + alpha * (||g||/||g_v||) * g_v`, or `g` while there is no `g_v` yet."""
         g_v: Vector | None = self.memory.get("g_v")
         if g_v is None:
             return g
@@ -58,15 +58,15 @@ class ReusingSAM(SAM):
 
 
 class LookSAM(ReusingSAM):
-    """SAM every `k`-th step, its orthogonal part reused between. Cost `1 + 1/k`.
+    """SAM on every `k`-th step; the other steps reuse the part of `g_s` orthogonal to `g`. Cost `1 + 1/k`.
 
     Args:
-        k: steps from one second gradient to the next; 1 is SAM.
-        alpha: length of the reused part relative to `||g||`; 0.7 is the paper's for ViT, Momentum-SAM's authors
-            reran it with 0.1 on CIFAR-100 ResNets.
-        per_tensor: norms and products per tensor, as the widespread public port has them; the paper's are global.
+        k: one step in k takes the second gradient; 1 is SAM.
+        alpha: length of the reused part relative to `||g||`; the paper has 0.7 for ViT, and the authors of Momentum-SAM
+            ran LookSAM with 0.1 for ResNets on CIFAR-100.
+        per_tensor: compute norms and inner products per tensor, as the widespread port does; the paper's are global.
 
-    Raises ValueError for k < 1. The rule is from agreeing transcriptions; no official code is public.
+    Raises ValueError for k < 1. The rule is from transcriptions that agree; no official code is public.
     """
 
     claims = Claims(
@@ -81,5 +81,5 @@ class LookSAM(ReusingSAM):
     ):  # fmt: skip
         super().__init__(base, model, rho=rho, alpha=alpha, per_tensor=per_tensor, when=EveryK(k), **common)
         if not per_tensor:
-            # The whole-vector code that we are held against guards with the base's own eps where it has one (Adam).
+            # The whole-vector code that we compare with adds the eps of the base, if the base has one (Adam).
             self.tiny = base.param_groups[0].get("eps", TINY)

@@ -1,4 +1,4 @@
-"""Momentum-SAM (Becker, Altrock, Risse, arXiv 2401.12033), by the authors' code."""
+"""Momentum-SAM (Becker, Altrock, Risse, arXiv 2401.12033); the rule is that of the authors' code."""
 
 from typing import Unpack
 
@@ -17,11 +17,12 @@ BUFFERS = ("momentum_buffer", "exp_avg")  # SGD's, Adam's
 class MSAM(SharpnessAware):
     """The gradient at `w - rho * v/||v||`, `v` the momentum of the base; applied at `w`. Cost 1.
 
-    The first step has no momentum and no perturbation. The sign is the authors' code's: along the coming update.
+    The first step has no momentum and so no perturbation. The sign is that of the authors' code: the perturbation
+    points along the coming update.
 
     Args:
         rho: radius; the authors use 3 for SGD and 1 for AdamW where SAM has 0.3.
-        momentum: of an average of the gradients that is kept for a base without momentum (SGD with momentum = 0).
+        momentum: decay of the average of gradients that the method keeps for a base without momentum.
     """
 
     claims = Claims(passes=lambda optimizer, steps, n: steps)

@@ -20,12 +20,12 @@ class SAM(SharpnessAware):
     """`eps = rho * g/||g||`; descend along `g_s`, the gradient at `w + eps` (Algorithm 1). Cost 2.
 
     Args:
-        m_sharpness: None: one perturbation for the whole batch, on several ranks too. "device": each rank perturbs
-            with its own gradient (the paper's setting; state in memory is then the rank's own). A number: the batch is
-            split into pieces of so many samples, each with its own perturbation; needs a closure that takes `index`.
-        when: policy that decides whether a step takes the second gradient; every step by default.
+        m_sharpness: None: one perturbation for the whole batch, also on several ranks. "device": each rank perturbs
+            with its own gradient, as in the paper; each rank then has its own state in memory. A number m: the batch
+            is split into pieces of m samples, each with its own perturbation; the closure must take `index`.
+        when: policy that decides whether a step takes the second gradient; None takes it on every step.
 
-    Raises ValueError for an m_sharpness that is none of these. The other options are those of SharpnessAware.
+    Raises ValueError for any other m_sharpness. The other options are those of SharpnessAware.
     """
 
     claims = Claims(passes=lambda optimizer, steps, n: 2 * steps)
@@ -38,12 +38,12 @@ class SAM(SharpnessAware):
         if not (m_sharpness in (None, "device") or (isinstance(m_sharpness, int) and m_sharpness > 0)):
             raise ValueError(f"m_sharpness must be null, 'device' or a number of samples, got {m_sharpness!r}")
         if isinstance(m_sharpness, int) and self.same_dropout:
-            raise ValueError("m_sharpness as a number of samples cannot be had with same_dropout")
+            raise ValueError("same_dropout does not work with m_sharpness as a number of samples: leave one out")
         self.m_sharpness, self.when = m_sharpness, when or Always()
         self.local_passes = m_sharpness == "device"
 
     def direction(self, oracle: Oracle) -> Vector:
-        """`g_s`, or what `reuse` makes of `g` on a step without second gradient."""
+        """`g_s`, or on a step without a second gradient what `reuse` makes of `g`."""
         pieces = self._pieces(oracle)
         gs = oracle.pieces(pieces)
         g = self._mean(gs, pieces)
@@ -61,11 +61,11 @@ class SAM(SharpnessAware):
         return self.to_radius(g)
 
     def remember(self, g: Vector, g_s: Vector) -> Vector:
-        """The direction of a step with second gradient, after noting what later steps need of it."""
+        """The direction of a step with a second gradient; stores what later steps need."""
         return g_s
 
     def reuse(self, g: Vector) -> Vector:
-        """The direction of a step without second gradient."""
+        """The direction of a step without a second gradient."""
         return g
 
     def _pieces(self, oracle: Oracle) -> Sequence[Tensor | None]:

@@ -12,7 +12,7 @@ from sam_bench.optim.when import EveryK
 
 
 class SAMEveryK(SAM):
-    """SAM on every `k`-th step and the plain gradient between: the ablation of LookSAM. Cost `1 + 1/k`.
+    """SAM on every `k`-th step, the plain gradient on the others: the ablation of LookSAM. Cost `1 + 1/k`.
 
     Raises ValueError for k < 1.
     """

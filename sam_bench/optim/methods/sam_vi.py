@@ -13,14 +13,14 @@ from sam_bench.optim.vector import Vector
 
 
 class SAMVI(SharpnessAware):
-    """The gradient at `w + sigma*xi` (mean-field variational inference), with SAM's `eps` added or not.
+    """The gradient at `w + sigma*xi` (mean-field variational inference), with or without SAM's `eps` added.
 
-    `xi` is standard normal, drawn anew each step from (seed, step). Cost 1 for "mfvi", 2 for "both". The formula is
-    inferred from the abstract, the paper's own was not read.
+    `xi` is standard normal, drawn anew at each step from (seed, step). Cost 1 for "mfvi", 2 for "both". We inferred the
+    formula from the abstract and did not read the paper's own.
 
     Args:
         mode: "mfvi": `sigma*xi` alone; "both": `rho * g/||g|| + sigma*xi`.
-        sigma: standard deviation of the weights; None takes `rho/sqrt(N)`, whose noise has the length rho.
+        sigma: standard deviation of the noise; None is `rho/sqrt(N)` for N parameters, so its length is about rho.
 
     Raises ValueError for another mode or a negative sigma.
     """

@@ -1,4 +1,4 @@
-"""vSAM, variance-sampled SAM (Deng, Pang, Zhang, Wang, arXiv 2403.08821), by the rule of the authors' code."""
+"""vSAM, variance-sampled SAM (Deng, Pang, Zhang, Wang, arXiv 2403.08821); the rule is that of the authors' code."""
 
 import random
 from typing import Unpack
@@ -16,27 +16,28 @@ from sam_bench.optim.vector import Vector, safe
 from sam_bench.optim.when import Always
 
 WARM_UP_EPOCHS = 3
-REUSES = 6  # after so many reuses of v come plain steps
+REUSES = 6  # after this many reuses of v the steps are plain
 
 
 class VSAM(SAM):
-    """SAM on a number of steps per window that follows how `v = g_s - g` changes; `v` fades in between.
+    """SAM on some steps of each window; their number adapts to how `v = g_s - g` changes. Other steps reuse `v`.
 
-    Warm-up: SAM for 3 epochs, and at least `K` steps. Then `int(s)` steps of each window of `K` are SAM, drawn at
-    random; the k-th step after one descends along `g + beta^k v`, k = 1..6, then along `g`. At each window's end
-    `s <- clip(s*(1 + a1*dR + a2*dQ), 1, int(p_max*K))` from the relative changes of `R = ||v||/||g||` and of the mean
-    block variance `Q` of `||v||`. Cost `1 + sam_fraction`. The paper's own equations were not read.
+    The first 3 epochs, and at least `K` steps, are SAM steps. After that `int(s)` random steps of each window of `K`
+    are SAM steps. The k-th step after a SAM step descends along `g + beta^k v`, k = 1..6, later steps along `g`. After
+    each window, `s <- clip(s*(1 + a1*dR + a2*dQ), 1, int(p_max*K))`, where dR and dQ are relative changes: of
+    `R = ||v||/||g||`, and of `Q`, the mean variance of `||v||` within blocks. Cost `1 + sam_fraction`. We did not read
+    the paper's own equations.
 
     Args:
-        K: window, in steps (and in SAM steps, for the statistics).
-        M: blocks of the sorted window whose variances are averaged.
+        K: length of a window, in steps; the statistics are over K SAM steps.
+        M: number of blocks of the sorted window; the variances of the blocks are averaged.
         p_max: largest share of SAM steps.
-        last: norms are taken over so many last tensors.
-        a1: weight of the change of `R`.
-        a2: weight of the change of `Q`.
-        beta: decay of the reused `v`.
+        last: the norms are taken over this many tensors, counted from the last.
+        a1: weight of the relative change of `R`.
+        a2: weight of the relative change of `Q`.
+        beta: decay of the reused `v` from step to step.
 
-    Raises ValueError without steps_per_epoch, or where a block would have fewer than two values.
+    Raises ValueError without steps_per_epoch, or if a block would have fewer than two values.
     """
 
     claims = Claims(
@@ -63,7 +64,7 @@ class VSAM(SAM):
         self.memory |= {"s": 1.0, "used": 1, "reused": REUSES}
 
     def draw(self, step: int) -> float:
-        """A number in [0, 1) that depends on the seed and the step alone."""
+        """A random number in [0, 1) that depends only on the seed and the step."""
         return random.Random(f"{type(self).__name__} {self.seed} {step}").random()
 
     def decide(self, g: Vector) -> bool:
@@ -83,7 +84,7 @@ class VSAM(SAM):
         return False
 
     def remember(self, g: Vector, g_s: Vector) -> Vector:
-        """Note `v` and its statistics; descend along `g_s`."""
+        """Store `v` and its statistics; descend along `g_s`."""
         memory, last = self.memory, slice(-self.last, None)
         v = g_s - g
         n = v[last].norm()
@@ -118,6 +119,6 @@ class VSAM(SAM):
 
     @staticmethod
     def _change(window: Tensor) -> float:
-        """Mean relative change from one entry to the next, within [-1, 1]; 0 where it is undefined."""
+        """Mean relative change from one entry to the next, clipped to [-1, 1]; 0 if it is undefined."""
         change = distributed.agree(((window[1:] - window[:-1]) / window[:-1]).mean())
         return min(max(safe(change), -1.0), 1.0)

@@ -15,12 +15,12 @@ from sam_bench.api import Outcome, RunSpec
 from sam_bench.errors import UsageError
 from sam_bench.training import threads
 
-LOST = 255  # the exit status that multiprocessing makes up for a process whose fork server is gone
+LOST = 255  # the exit status that multiprocessing reports for a process whose fork server is gone
 WAITS = (0.1, 0.5, 1.0, 2.0, 4.0)  # seconds after each attempt to start a worker
 
 
 def cores() -> int:
-    """Processor cores that this process may use."""
+    """Number of processor cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
@@ -38,9 +38,9 @@ def gpus() -> list[str]:
 
 
 def slots(cells: Sequence[RunSpec], jobs: int | None, per_gpu: int) -> list[str | None]:
-    """For each cell that may run at once its GPU, or None: `per_gpu` on each GPU, else as many as the cores hold.
+    """One entry per cell that may run at once, its GPU or None: `per_gpu` on each GPU, else as many as the cores allow.
 
-    Raises UsageError for numbers that make no sense.
+    Raises UsageError for numbers below 1.
     """
     if (jobs is not None and jobs < 1) or per_gpu < 1:
         raise UsageError("--jobs and --per-gpu must be at least 1.")
@@ -51,7 +51,7 @@ def slots(cells: Sequence[RunSpec], jobs: int | None, per_gpu: int) -> list[str 
 
 
 def imports(cells: Iterable[RunSpec]) -> list[str]:
-    """The modules of this package that a run of these cells imports: their `_target_`s, found by the file's name."""
+    """The modules of this package that a run of these cells imports: those of their `_target_`s, by file name."""
     package = Path(__file__).parents[2]
     named = {tuple(target.split(".")[1:3]) for cell in cells for target in _targets(cell.config)}
     files = {path for room, name in named for path in (package / room).rglob(f"{name.lower()}.py")}
@@ -66,7 +66,7 @@ def _targets(node: object) -> Iterator[str]:
 
 
 class LocalJob:
-    """A worker process; one whose fork server was killed counts as busy until it has ended, and is then begun again."""
+    """A worker process. If its fork server was killed, it is busy until it has ended, and is then started again."""
 
     def __init__(self, cell: RunSpec, slot: int, process: Any, messages: Any):
         self.cell, self.slot = cell, slot
@@ -75,14 +75,14 @@ class LocalJob:
         self._process, self._messages, self._pid = process, messages, process.pid
 
     def poll(self) -> tuple[Outcome, str] | None:
-        """None while it works; then what it says of itself, or `killed`."""
+        """None while it works; then the outcome that it reports, or `killed`."""
         code = self._process.exitcode
         orphaned = code == LOST
-        if code is None or (orphaned and not self._messages.poll()):  # an orphan stops at its next step, by itself
+        if code is None or (orphaned and not self._messages.poll()):  # an orphan stops by itself at its next step
             return None
         try:
             message = self._messages.recv()
-        except (EOFError, OSError):  # it was ended before it could say anything
+        except (EOFError, OSError):  # it ended before it could report anything
             name = signal.Signals(-code).name if code < 0 else f"status {code}"
             message, code = f"its process was ended by {name}; its checkpoint, if any, is kept", None
         self.ended = True
@@ -104,7 +104,7 @@ class LocalJob:
 
 
 class LocalEngine:
-    """Runs cells in the given `slots` (see `slots`), each in a process forked from one that has imported their code.
+    """Runs cells in the given `slots`, each in a process forked from a server that has imported their code.
 
     `preload` are the modules that this fork server imports besides torch (see `imports`).
     """
@@ -117,7 +117,7 @@ class LocalEngine:
         self._fork.set_forkserver_preload(["sam_bench.sweeps.worker", *preload])
 
     def start(self, cells: Sequence[RunSpec]) -> Iterator[LocalJob]:
-        """Set cells to work in slots that are free."""
+        """Start cells in free slots."""
         for cell in cells:
             self._jobs = [job for job in self._jobs if not job.ended]
             slot = min(set(range(self.capacity)) - {job.slot for job in self._jobs})
@@ -125,11 +125,11 @@ class LocalEngine:
             yield self._jobs[-1]
 
     def _start(self, cell: RunSpec, slot: int) -> LocalJob:
-        """Start a worker, and before it the fork server if that was killed; raises UsageError when all is in vain."""
+        """Start a worker, and first the fork server if that was killed; raises UsageError if every attempt fails."""
         for seconds in WAITS:
             try:
                 return self._launch(cell, slot)
-            except (EOFError, OSError) as error:  # the fork server ended while it was asked
+            except (EOFError, OSError) as error:  # the fork server ended during the request
                 failure = error
                 time.sleep(seconds)
         raise UsageError(
@@ -142,8 +142,8 @@ class LocalEngine:
         log = self.results / "logs" / f"{cell.run_id}.log"
         arguments = (cell, self.results, log, self.slots[slot], send)
         process = self._fork.Process(target=_enter, args=arguments, name=cell.run_id)
-        # A Ctrl-C that comes while the fork server imports torch would end it: blocked here, it waits for us alone,
-        # and what the server inherits is a SIGINT that it never sees.
+        # A Ctrl-C would end a fork server that imports torch. So SIGINT is blocked here: this process gets it later,
+        # and the server inherits the block and never sees it.
         resource_tracker.ensure_running()  # first, because it leaves SIGINT unblocked
         before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:
@@ -152,7 +152,7 @@ class LocalEngine:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
         try:
             process.start()
-        except BaseException:  # a worker that came to life all the same sees that nobody listens, and ends
+        except BaseException:  # a worker that started all the same sees that nobody listens, and ends
             receive.close()
             raise
         finally:
@@ -161,7 +161,7 @@ class LocalEngine:
 
 
 def _enter(*arguments: Any) -> None:
-    """What a worker process starts with: it alone imports torch, the driver never does."""
+    """Where a worker process starts. Only the worker imports torch, never the driver."""
     from sam_bench.sweeps.worker import work
 
     work(*arguments)

@@ -1,6 +1,6 @@
 """Cells as actors of a Ray cluster: the engine behind `sam-bench sweep NAME --launcher ray` (extra [ray]).
 
-The results folder must be seen by all nodes. An actor lives as long as its cell; Ray decides where it finds room.
+All nodes must see the results folder. An actor lives as long as its cell; Ray decides on which node it runs.
 """
 
 import contextlib
@@ -23,19 +23,19 @@ except ImportError as missing:
 
 
 class Worker:
-    """One cell on a node: `make` works, `stop` comes in through a thread of its own."""
+    """One cell on a node. `make` does the work; `stop` is called in another thread."""
 
     def __init__(self) -> None:
         self._stop = threading.Event()
 
     def make(self, cell: RunSpec, results: Path) -> tuple[Outcome, str]:
-        """How it ended and a message."""
+        """Make the cell; returns its outcome and a message."""
         from sam_bench.sweeps.worker import outcome_of
 
         return outcome_of(cell, results, self._stop.is_set)
 
     def stop(self) -> None:
-        """Let `make` write a checkpoint and end."""
+        """Ask `make` to write a checkpoint and end."""
         self._stop.set()
 
 
@@ -48,13 +48,13 @@ class RayJob:
         self._answer = actor.make.remote(cell, results)
 
     def poll(self) -> tuple[Outcome, str] | None:
-        """None while it waits for room or works; then its own answer, or `killed`."""
+        """None while it waits for resources or works; then its own outcome, or `killed`."""
         if not ray.wait([self._answer], timeout=0)[0]:
             return None
         try:
             answer: tuple[Outcome, str] = ray.get(self._answer)
             return answer
-        except ray.exceptions.RayTaskError as error:  # Ray's own trouble on the node: importing, unpickling
+        except ray.exceptions.RayTaskError as error:  # an error of Ray on the node: importing, unpickling
             return Outcome.FAILED, str(error).strip().splitlines()[-1]
         except ray.exceptions.RayError as error:
             return Outcome.KILLED, f"its Ray actor is gone: {str(error).strip().splitlines()[0]}"
@@ -74,7 +74,7 @@ class RayJob:
 class RayEngine:
     """Runs each cell in an actor with the resources of configs/launcher/ray.yaml.
 
-    Raises UsageError where no cluster answers at `address`, and when no node of it could ever hold a cell.
+    Raises UsageError if no cluster answers at `address`, or if no node of it is large enough for a cell.
     """
 
     def __init__(self, results: Path, jobs: int | None = None, *, address: str = "auto", cpus: float = 1,
@@ -96,13 +96,13 @@ class RayEngine:
         )
 
     def start(self, cells: Sequence[RunSpec]) -> Iterator[RayJob]:
-        """Set cells to work, each in a new actor."""
+        """Start cells, each in a new actor."""
         for cell in cells:
             yield RayJob(cell, self._worker.remote(), self.results)
 
 
 def _knock(address: str) -> None:
-    """Raise OSError when nobody listens at host:port: Ray itself would try for minutes."""
+    """Raise OSError if nobody listens at host:port; Ray itself would try for minutes."""
     host, separator, port = address.removeprefix("ray://").rpartition(":")
     if separator and port.isdigit():
         socket.create_connection((host, int(port)), timeout=10).close()

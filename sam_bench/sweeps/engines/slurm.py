@@ -1,8 +1,8 @@
 """Cells as the tasks of a SLURM job array: the engine behind `sam-bench sweep NAME --launcher slurm`.
 
-submitit writes the array and brings the answers back through the results folder, which all nodes must see. A task that
-is told to go (its time is over, or it is preempted) writes a checkpoint and queues up again, also when nobody waits for
-it any more. What became of a task that gave no answer is read from `squeue`, which needs no accounting.
+submitit writes the array and returns the outcomes through the results folder, which all nodes must see. A task that
+must stop (because its time is over or it is preempted) writes a checkpoint and queues up again, even if no sweep waits
+for it any more. The state of a task without an outcome is read from `squeue`, which works without accounting.
 """
 
 import getpass
@@ -22,21 +22,21 @@ from sam_bench.errors import UsageError
 from sam_bench.store.disk import need_real_folder
 from sam_bench.training.threads import SEVERAL
 
-LOOK_SECONDS = 3.0  # between two looks at the queue and the results folder
+LOOK_SECONDS = 3.0  # seconds between two checks of the queue and the results folder
 OVER = {"CANCELLED", "FAILED", "TIMEOUT", "NODE_FAIL", "OUT_OF_MEMORY", "BOOT_FAIL", "DEADLINE", "COMPLETED"}
 GONE = "no longer in the queue"
-LOOKS = 3  # so many looks in a row find a task over before its missing answer counts as lost: file systems lag
+LOOKS = 3  # this many checks in a row must find a task gone before its outcome counts as lost: file systems lag
 TIMEOUTS = 10_000  # how often a cell may reach the time limit and queue up again
 
 
 class Task:
-    """One cell, as SLURM runs it: as `api.Job.poll` tells its end, or a checkpoint and a place in the queue."""
+    """One cell as SLURM runs it. It ends with an outcome (see `api.Job.poll`), or queues again with a checkpoint."""
 
     def __init__(self, cell: RunSpec, results: Path):
         self.cell, self.results = cell, results
 
     def __call__(self) -> tuple[Outcome, str]:
-        """Make the cell; does not return when it is told to queue up again."""
+        """Make the cell; does not return if it must queue up again."""
         from sam_bench.sweeps.worker import outcome_of
 
         asked: list[int] = []
@@ -50,7 +50,7 @@ class Task:
         return outcome
 
     def checkpoint(self) -> submitit.helpers.DelayedSubmission:
-        """What submitit queues up again."""
+        """The task that submitit queues up again."""
         return submitit.helpers.DelayedSubmission(self)
 
 
@@ -64,7 +64,7 @@ class SlurmJob:
         self._over = 0
 
     def poll(self) -> tuple[Outcome, str] | None:
-        """None while it is queued or works; then its own answer, or `killed`."""
+        """None while it is queued or works; then its own outcome, or `killed`."""
         if self._queue.looks == self._looked:
             return None
         self._looked, states = self._queue.looks, self._queue.states
@@ -72,7 +72,7 @@ class SlurmJob:
             try:
                 answer: tuple[Outcome, str] = self.job.result()
                 return answer
-            except Exception as error:  # submitit's own trouble on the node: importing, unpickling
+            except Exception as error:  # an error of submitit on the node: importing, unpickling
                 return Outcome.FAILED, f"{type(error).__name__}: {error}"
         if states is not None:
             state = states.get(self.job.job_id, GONE)
@@ -85,7 +85,7 @@ class SlurmJob:
         return None
 
     def stop(self) -> None:
-        """Ask it to write a checkpoint and end; in the queue it just leaves."""
+        """Ask it to write a checkpoint and end; a queued task just leaves the queue."""
         _slurm("scancel", "--state=PENDING", self.job.job_id)
         _slurm("scancel", "--state=RUNNING", "--signal=USR1", self.job.job_id)
 
@@ -95,10 +95,10 @@ class SlurmJob:
 
 
 class Queue:
-    """The states of this user's tasks, looked at now and then by a thread: a busy controller must not hold us up."""
+    """The states of this user's tasks, read now and then by a thread, so that a busy controller does not block us."""
 
     def __init__(self) -> None:
-        self.states: dict[str, str] | None = None  # None while the controller does not answer
+        self.states: dict[str, str] | None = None  # None if the controller does not answer
         self.looks = 0
         threading.Thread(target=self._look, daemon=True).start()
 
@@ -114,7 +114,7 @@ class Queue:
 class SlurmEngine:
     """Submits cells as one job array with the resources of configs/launcher/slurm.yaml.
 
-    Raises UsageError where there is no SLURM, and when it refuses the array (an unknown partition, too much memory).
+    Raises UsageError if there is no SLURM, or if it refuses the array (an unknown partition, too much memory).
     """
 
     def __init__(self, results: Path, jobs: int | None = None, *, partition: str | None = None, minutes: int = 240,
@@ -125,7 +125,7 @@ class SlurmEngine:
         if grace_seconds >= 60 * minutes:
             raise UsageError(f"launcher.grace_seconds={grace_seconds} must be less than launcher.minutes={minutes}.")
         self.results = results.resolve()
-        self.capacity = 1000  # what waits in the queue costs nothing, and SLURM decides what runs
+        self.capacity = 1000  # a queued task costs nothing, and SLURM decides what runs
         exports = [f"export {name}={value}" for name, value in SEVERAL.items()]
         need_real_folder(self.results / "logs" / "slurm", 2)  # submitit would follow a link, and it reads pickles there
         self._executor = submitit.SlurmExecutor(self.results / "logs" / "slurm", max_num_timeout=TIMEOUTS)
@@ -150,13 +150,13 @@ class SlurmEngine:
 
 
 def _reason(error: Exception) -> str:
-    """What sbatch said, out of what submitit makes of it."""
+    """The message of sbatch, taken from the error of submitit."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return next((line for line in lines if "error:" in line), lines[-1] if lines else type(error).__name__)
 
 
 def _slurm(*words: str) -> str | None:
-    """What a SLURM command prints; None when it fails or the controller does not answer."""
+    """The output of a SLURM command; None if it fails or the controller does not answer."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("SQUEUE_", "SCANCEL_"))}
     try:
         done = subprocess.run(words, capture_output=True, text=True, timeout=60, check=True, env=environment)

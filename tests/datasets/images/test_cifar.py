@@ -99,7 +99,7 @@ def test_missing_and_broken_batches(tmp_path):
     write(tmp_path, layout, 10)
     batch = tmp_path / layout.folder / "data_batch_3.bin"
     whole = batch.read_bytes()
-    for content, message in ((whole[:-1], "no whole number"), (b"", "no whole number"), (b"\xff" * 3073, "outside")):
+    for content, message in ((whole[:-1], "whole number"), (b"", "whole number"), (b"\xff" * 3073, "outside")):
         batch.write_bytes(content)
         with pytest.raises(UsageError, match=message):
             load(tmp_path, "cifar10", verify=False)
@@ -154,7 +154,7 @@ class Evil:
      b"\x80\x02cnumpy.core.multiarray\n_reconstruct\n(cnumpy\nndarray\n(J\xff\xff\xff\x7fJ\xff\xff\xff\x7ftU\x01btR."],
 )  # fmt: skip
 def test_hostile_and_broken_pickles(content, capsys):
-    with pytest.raises(UsageError, match=r"no CIFAR batch|is broken"):
+    with pytest.raises(UsageError, match=r"not a CIFAR batch|is broken"):
         cifar.parse_python(content, 100, "train")
     assert capsys.readouterr().out == ""
 
