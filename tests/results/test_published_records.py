@@ -1,10 +1,13 @@
-"""What the README shows is what the committed records say."""
+"""What README, results/README.md and paper_figures show is what the committed records say."""
 
 import os
+import re
 import subprocess
 import sys
 
+import numpy as np
 import pytest
+from matplotlib.image import imread
 from support import ROOT
 
 from sam_bench.cli import main
@@ -12,13 +15,32 @@ from sam_bench.cli import main
 PUBLISHED = ROOT / "results" / "published"
 
 
-def test_the_table_in_the_readme_is_made_from_the_committed_records(capsys, monkeypatch):
-    monkeypatch.setenv("SAM_BENCH_RESULTS", str(PUBLISHED))
-    assert main(["table", "quickstart", "--format", "markdown"]) == 0
-    table = capsys.readouterr().out.strip()
-    readme = (ROOT / "README.md").read_text()
-    shown = readme.partition("<!-- quickstart table: begin -->")[2].partition("<!-- quickstart table: end -->")[0]
-    assert shown.strip() == table
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """A folder with what `make published` writes."""
+    root = tmp_path_factory.mktemp("published")
+    subprocess.run([sys.executable, ROOT / "scripts" / "published.py", root], check=True)
+    return root
+
+
+@pytest.mark.parametrize("page", ["README.md", "results/README.md"])
+def test_pages_are_made_from_the_committed_records(made, page):
+    assert (made / page).read_text() == (ROOT / page).read_text(), "give: make published"
+
+
+def test_figures_are_made_from_the_committed_records(made):
+    drawn, committed = ({path.name: path for path in (root / "paper_figures").iterdir()} for root in (made, ROOT))
+    assert drawn.keys() == committed.keys()
+    for name, path in drawn.items():
+        ours, others = imread(path), imread(committed[name])
+        assert ours.shape == others.shape, name
+        assert np.abs(ours - others).mean() < 0.01, name  # fonts may be drawn a little differently
+
+
+def test_the_readme_shows_a_committed_figure():
+    shown = re.findall(r"!\[[^]]+\]\(([^)]+)\)", (ROOT / "README.md").read_text())
+    assert shown
+    assert all((ROOT / path).is_file() for path in shown)
 
 
 @pytest.mark.parametrize("record", sorted(PUBLISHED.glob("runs/*/record.json")), ids=lambda path: path.parent.name)
