@@ -42,11 +42,11 @@ def advice(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         if error.errno in FULL:
-            hint = "No space is left: free some and give the same command again, it resumes."
+            hint = "No space is left: free some and run the same command again, it resumes."
         elif error.errno in PROTECTED:
-            hint = "Choose a folder that may be written; for records it is SAM_BENCH_RESULTS=/some/folder."
+            hint = "Choose a writable folder; for records set SAM_BENCH_RESULTS=/some/folder."
         elif error.errno in FAULTY:
-            hint = "The file system fails: give the same command again when it works, it resumes."
+            hint = "The file system fails: run the same command again when it works, it resumes."
         else:
             raise
         raise UsageError(f"Cannot write {path}: {error.strerror}. {hint}") from error

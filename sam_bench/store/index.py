@@ -22,10 +22,10 @@ from sam_bench.store.record import CURVE_COLUMNS, read_record
 ADVICE = {
     "finished": "",
     "running": "",
-    "stale": "give the sweep again, it goes on from the last checkpoint",
-    "failed": "mend the cause, then give the sweep with --retry-failed",
-    "damaged": "move its folder away, then give the sweep",
-    "planned": "give the sweep",
+    "stale": "run the sweep again, it continues from the last checkpoint",
+    "failed": "fix the cause, then run the sweep with --retry-failed",
+    "damaged": "move its folder away, then run the sweep",
+    "planned": "run the sweep",
 }
 
 

@@ -140,7 +140,7 @@ def read(path: Path) -> Tuning:
         raise UsageError(f"{path} is not the file of a tuning study: {error}.") from None
     winner = None if tuning.winner is None else tuning.winner.values
     if stated != tuning.digest or found.get("winner") != winner:
-        raise UsageError(f"{path} was changed after it was written: give its `sam-bench tune` again, or restore it.")
+        raise UsageError(f"{path} was changed after it was written: run its `sam-bench tune` again, or restore it.")
     return tuning
 
 

@@ -253,7 +253,7 @@ def _make(cell: RunSpec, directory: RunDirectory, device: torch.device, how: Ari
         raise
     except Exception as error:
         if processes.lost(error):
-            raise processes.RankLost("another process of this run is gone; the same command goes on") from error
+            raise processes.RankLost("another process of this run is gone; the same command continues") from error
         if advice := compiled.advice(error):
             raise advice from error
         if first:

@@ -135,7 +135,7 @@ def test_what_several_processes_cannot_do_is_refused(runs):
     assert "train.budget=seconds" in said["seconds"]
     assert "no file" in said["no file"]
     assert [path.name for path in (folder / "refused" / "runs").iterdir()] == [f"{cell_of(BEGUN).run_id}.running"]
-    with pytest.raises(UsageError, match=r"begun by 2 process\(es\)"):
+    with pytest.raises(UsageError, match=r"started with 2 process\(es\)"):
         execute(cell_of(BEGUN), folder / "refused")
 
 

@@ -38,7 +38,7 @@ def weights(results, this):
     return torch.load(results / "runs" / this.run_id / "best.pt", weights_only=True)
 
 
-def test_a_run_goes_on_with_the_threads_that_it_was_begun_with(tmp_path, capsys):
+def test_a_resumed_run_keeps_its_number_of_threads(tmp_path, capsys):
     one, two = cell("optimizer=sam"), cell("optimizer=sam", "threads=2")
     assert one.run_id == two.run_id
     folders = [tmp_path / name for name in ("one", "two", "resumed")]
@@ -52,7 +52,7 @@ def test_a_run_goes_on_with_the_threads_that_it_was_begun_with(tmp_path, capsys)
     torch.set_num_threads(1)
     record = execute(one, folders[2])
     assert record["provenance"]["hardware"]["threads"] == 2
-    assert "begun with threads=2" in capsys.readouterr().err
+    assert "started with threads=2" in capsys.readouterr().err
     assert_same_run(folders[1], folders[2], one)
 
 

@@ -39,7 +39,7 @@ def load(*, name: str, modality: str, kind: str, metric: str | None, split: str,
         raise UsageError(f"dataset.targets holds {smiles!r}, the column of the SMILES.")
     rows = table.read_csv_table(Path(path).expanduser().absolute(), smiles, columns, kind)
     if file_sha256 is not None and hashlib.sha256(rows.path.read_bytes()).hexdigest() != file_sha256:
-        raise UsageError(f"{rows.path} has changed since the run was planned. Give the same command again.")
+        raise UsageError(f"{rows.path} has changed since the run was planned. Run the same command again.")
     actual = rows.sha256()
     if sha256 is not None and actual != sha256:
         raise UsageError(
