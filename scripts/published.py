@@ -80,9 +80,10 @@ def _made(words: Sequence[str]) -> str:
 
 
 def readme(text: str) -> str:
-    """README.md with the table of quickstart as the records give it."""
+    """README.md with the table of quickstart as the records give it, without the table of its tuning."""
     begin, end = MARKS
-    table = f"{begin}\n{printed('table', 'quickstart', '--format', 'markdown')}\n{end}"
+    shown = printed("table", "quickstart", "--format", "markdown").partition("\n### tuning")[0].strip()
+    table = f"{begin}\n{shown}\n{end}"
     return re.sub(f"{begin}.*?{end}", lambda _: table, text, flags=re.S)
 
 

@@ -46,6 +46,8 @@ def what_tuning_buys(found: Sequence[Block]):
 
 def sensitivity(found: Sequence[Block]):
     """Valid metric of every trial against each option of each method; the line is the tuned base arm."""
+    from matplotlib.ticker import NullFormatter
+
     panels = [(block, arms, arm, key) for block, arms in studied(found) for arm in arms
               for key in arm.space if key.startswith("optimizer.")]  # fmt: skip
     if not panels:
@@ -62,6 +64,8 @@ def sensitivity(found: Sequence[Block]):
             axis.set(xticks=range(len(rule["choices"])), xticklabels=[str(choice) for choice in rule["choices"]])
         elif rule.get("log"):
             axis.set_xscale("log")
+            axis.xaxis.set_minor_formatter(NullFormatter())  # within a decade its labels would overlap
+            axis.set_xlim(rule["low"], rule["high"])
         axis.plot(x, values, look["marker"], color=look["color"], ms=3.5)
         axis.axhline(base_level(arms) * scale, color="0.4", lw=0.8, ls="--")
         axis.set(xlabel=key.removeprefix("optimizer."), ylabel=_axis_name(arm, ""))
