@@ -29,7 +29,7 @@ def run_in_order(folder: Path) -> list[str]:
     modules = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
     environment = kept | {"PATH": path, "PYTHONPATH": modules, "SAM_BENCH_DATA": str(folder / "data")}
     done = subprocess.run(
-        ["bash", "-euc", script], cwd=folder, env=environment, text=True, timeout=580,
+        ["bash", "-euc", script], cwd=folder, env=environment, text=True, timeout=880,
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout[-3000:]
@@ -37,7 +37,7 @@ def run_in_order(folder: Path) -> list[str]:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(900)
 def test_the_tutorial_from_the_csv_to_the_page(tmp_path):
     write_files(TUTORIAL, tmp_path)
     outputs = iter(run_in_order(tmp_path))
