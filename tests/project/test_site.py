@@ -57,8 +57,8 @@ def test_links_lead_somewhere(page):
 
 
 def test_the_page_of_commands_is_that_of_the_parsers():
-    page = runpy.run_path(str(ROOT / "scripts" / "commands_page.py"))["text"]()
-    assert (DOCS / "commands.md").read_text() == page, "write it again: python scripts/commands_page.py"
+    page = runpy.run_path(str(ROOT / "scripts" / "cli_page.py"))["text"]()
+    assert (DOCS / "cli.md").read_text() == page, "write it again: python scripts/cli_page.py"
 
 
 def test_the_page_of_the_api_names_all_that_is_public():
