@@ -9,6 +9,10 @@ from pathlib import Path
 import pytest
 import yaml
 from support import ROOT
+from support.pages import blocks
+
+import sam_bench.contract
+import sam_bench.optim
 
 DOCS = ROOT / "docs"
 PAGES = sorted([*DOCS.rglob("*.md"), ROOT / "CONTRIBUTING.md"])
@@ -53,8 +57,17 @@ def test_links_lead_somewhere(page):
 
 
 def test_the_page_of_commands_is_that_of_the_parsers():
-    page = runpy.run_path(str(ROOT / "scripts" / "commands_page.py"))["text"]()
-    assert (DOCS / "commands.md").read_text() == page, "write it again: python scripts/commands_page.py"
+    page = runpy.run_path(str(ROOT / "scripts" / "cli_page.py"))["text"]()
+    assert (DOCS / "cli.md").read_text() == page, "write it again: python scripts/cli_page.py"
+
+
+def test_the_page_of_the_api_names_all_that_is_public():
+    page = (DOCS / "api.md").read_text()
+    for module in (sam_bench.optim, sam_bench.contract):
+        named = set(re.findall(rf"^::: {module.__name__}\.(\w+)$", page, flags=re.M))
+        assert named == set(module.__all__) - {"VERSION"}
+    for snippet in blocks("python", page):
+        exec(compile(snippet, "api.md", "exec"), {})
 
 
 def test_the_page_on_citing_says_what_the_citation_file_says():

@@ -1,4 +1,4 @@
-"""Write docs/commands.md: every command, its arguments and options, from the command line's own parsers."""
+"""Write docs/cli.md: every command, its arguments and options, from the command line's own parsers."""
 
 import argparse
 from collections.abc import Iterator
@@ -8,7 +8,7 @@ from sam_bench.cli import _parser
 
 HEAD = """# Commands
 
-<!-- written by scripts/commands_page.py; do not edit -->
+<!-- written by scripts/cli_page.py; do not edit -->
 
 Every command is `sam-bench COMMAND ...`. Where a command takes overrides (`key=value`), [options.md](options.md) lists
 the keys. The exit status is 0 if all went well, 1 if a run or a check failed, 2 for a wrong request, and 130 after
@@ -109,4 +109,4 @@ def escaped(words: str) -> str:
 
 
 if __name__ == "__main__":
-    (Path(__file__).resolve().parent.parent / "docs" / "commands.md").write_text(text())
+    (Path(__file__).resolve().parent.parent / "docs" / "cli.md").write_text(text())
