@@ -5,6 +5,11 @@ ARG BASE=python:3.11-slim
 FROM ${BASE}
 
 ARG DEVICE=cpu
+# Triton compiles what starts its kernels with a C compiler: without one compile=auto leaves every run uncompiled.
+# hadolint ignore=DL3008
+RUN if [ "$DEVICE" = cuda ]; then \
+      apt-get update && apt-get install -y --no-install-recommends gcc libc6-dev && rm -rf /var/lib/apt/lists/*; \
+    fi
 ARG CPU_WHEELS=https://download.pytorch.org/whl/cpu
 ENV PATH=/opt/sam-bench/bin:$PATH PYTHONUNBUFFERED=1 SAM_BENCH_DATA=/data SAM_BENCH_RESULTS=/results
 WORKDIR /src

@@ -158,6 +158,9 @@ class Hardware(TypedDict, total=False):
     threads: Annotated[int, Key("threads of torch; sums depend on it", least=1)]
     processes: Annotated[int, Key("ranks that trained together", least=1)]
     memory_bytes: Annotated[int, Key("main memory, on a GPU its own", least=0, most=MANY)]
+    cells_on_gpu: Annotated[
+        int, Key("cells that its sweep ran at once on the GPU; above 1 the timings are shared", least=1)
+    ]
 
 
 class Provenance(TypedDict, total=False):
@@ -168,6 +171,7 @@ class Provenance(TypedDict, total=False):
     versions: Annotated[dict[str, str], Key("versions of sam_bench, Python and the libraries that touch a number")]
     hardware: Annotated[Hardware, Key("the machine that trained")]
     precision: Annotated[str, Key("fp32, bf16 or fp16: what `precision: auto` came to", LINE)]
+    tf32: Annotated[bool, Key("whether a GPU might round inputs of float32 products and convolutions to TF32")]
     compiled: Annotated[bool, Key("whether torch.compile was used")]
     started: Annotated[str, Key("time of the first start, ISO 8601, UTC", LINE)]
     finished: Annotated[str, Key("time of the end, ISO 8601, UTC", LINE)]

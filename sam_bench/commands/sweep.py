@@ -2,6 +2,7 @@
 
 import argparse
 import shlex
+import sys
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -115,7 +116,14 @@ def engine(
         return at_once, partial(build_engine, launcher, results, arguments.jobs)
     if own:
         raise UsageError(f"{own[0]} needs a launcher: --launcher slurm or --launcher ray.")
-    slots = local.slots(pending, arguments.jobs, arguments.per_gpu)
+    per_gpu = arguments.per_gpu
+    if per_gpu == "auto":
+        from sam_bench.sweeps.sharing import cells_per_gpu
+
+        sharing = cells_per_gpu(pending, results)
+        per_gpu = sharing.cells
+        print(f"--per-gpu auto: {per_gpu} at once on each GPU ({sharing.why})", file=sys.stderr)
+    slots = local.slots(pending, arguments.jobs, per_gpu)
     return len(slots), partial(local.LocalEngine, results, slots, local.imports(pending))
 
 

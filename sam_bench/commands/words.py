@@ -40,7 +40,11 @@ def add_filter(parser: argparse.ArgumentParser) -> None:
 def add_engine(parser: argparse.ArgumentParser) -> None:
     """Where cells run, how many at once, and what becomes of those that fail."""
     parser.add_argument("--jobs", type=int, help="cells at once (default: one per GPU, else one per core)")
-    parser.add_argument("--per-gpu", type=int, default=1, metavar="K", help="cells at once on each GPU (default: 1)")
+    parser.add_argument(
+        "--per-gpu", type=number_or_auto, default=1, metavar="K",
+        help="cells at once on each GPU (default: 1); auto: as many as fit, by the memory that finished runs like them "
+        "needed",
+    )  # fmt: skip
     parser.add_argument(
         "--launcher", default="local", metavar="NAME",
         help="where cells run: local (default), slurm, ray, or a file of your own configs/launcher; its keys are "
@@ -48,6 +52,14 @@ def add_engine(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument("--retries", type=int, default=2, help="how often a killed cell is taken up again (default: 2)")
     parser.add_argument("--retry-failed", action="store_true", help="also run the cells again that failed")
+
+
+def number_or_auto(text: str) -> int | str:
+    """A whole number, or `auto`."""
+    try:
+        return text if text == "auto" else int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"a whole number or auto, not {text!r}") from None
 
 
 def need_bench() -> None:

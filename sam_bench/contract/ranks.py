@@ -158,7 +158,7 @@ def _read(path: Path) -> Runs:
 
 @point("9", "two ranks (DDP) are one process on the whole batch and take the same decisions",
        "Let every scalar that decides something be the mean over the ranks (sam_bench.optim.distributed.agree), and "
-       "test for NaN on all ranks at once (all_true): a rank that decides alone waits for good.")  # fmt: skip
+       "test for NaN on all ranks at once (all_finite): a rank that decides alone waits for good.")  # fmt: skip
 def ranks(subject: Subject, started: dict[str, list[Runs]] | None = None) -> str:
     """Weights and counters of both ranks against each other and one process; `started` are runs made before."""
     first, second = (across_ranks([subject]) if started is None else started)[subject.name]

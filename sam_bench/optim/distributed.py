@@ -1,5 +1,6 @@
 """What several ranks must agree on. Without torch.distributed every function here is the identity."""
 
+import math
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 
@@ -18,12 +19,14 @@ def agree(value: Tensor) -> float:
     return mean(value).item()
 
 
-def all_true(flag: Tensor) -> bool:
-    """Whether the boolean `flag` is true on every rank."""
+def all_finite(values: Tensor) -> tuple[bool, list[float]]:
+    """Whether all `values` (n,) are finite on every rank, and what they are (nothing on several); waits once."""
     if several_ranks():
-        flag = flag.to(torch.int32)
+        flag = torch.isfinite(values).all().to(torch.int32)
         dist.all_reduce(flag, op=dist.ReduceOp.MIN)
-    return bool(flag.item())
+        return bool(flag.item()), []
+    read: list[float] = values.tolist()  # as they are: to look at them on a GPU takes six launches
+    return all(map(math.isfinite, read)), read
 
 
 def mean(value: Tensor) -> Tensor:

@@ -66,7 +66,10 @@ class Oracle:
         self._stats_first: list[Tensor] | None = None  # after the first pass; copied only if there is a second
         self._flags: list[Tensor] = []
         self._draws = rng_state(self.device) if optimizer.same_dropout else None
-        self.scale = 1.0 if optimizer.scaler is None else optimizer.scaler.get_scale()  # waits for the device
+        self._scale: Tensor | None = None  # on the device, read together with the flags
+        if optimizer.scaler is not None:
+            self._scale = optimizer.scaler.scale(torch.ones((), device=self.device))
+        self._read_scale: float | None = None
 
     # -- passes ------------------------------------------------------------------------------------------------
 
@@ -144,8 +147,8 @@ class Oracle:
             p.grad = None
         if self._narrow:
             parts = [g.to(wide(g.dtype)) for g in parts]
-        if self.optimizer.scaler is not None:
-            torch._foreach_mul_(parts, 1.0 / self.scale)
+        if self._scale is not None:
+            torch._foreach_mul_(parts, self._scale.reciprocal())
         return Vector(parts)
 
     def _no_gradient(self) -> str:
@@ -195,8 +198,20 @@ class Oracle:
         """Whether all losses, all gradients and `direction` are finite on all ranks; the only wait for the device."""
         bound = direction.known_bound
         flags = [*self._flags, torch.as_tensor(direction.norm() if bound is None else bound, device=self.device)]
+        if self._scale is not None:
+            flags.append(self._scale)
         dtype = self._flags[-1].dtype
-        return distributed.all_true(torch.isfinite(torch.stack([flag.to(dtype) for flag in flags])).all())
+        finite, values = distributed.all_finite(torch.stack([flag.to(dtype) for flag in flags]))
+        if self._scale is not None and values:
+            self._read_scale = values[-1]
+        return finite
+
+    @property
+    def scale(self) -> float:
+        """The loss scale of this step; waits for the device unless `finite` has read it."""
+        if self._scale is None:
+            return 1.0
+        return self._scale.item() if self._read_scale is None else self._read_scale
 
     def undo(self) -> None:
         """Restore the running statistics from before the step and drop the gradients."""

@@ -20,7 +20,7 @@ class Run:
     threads: Annotated[int, at_least(1), "on the CPU; other numbers give other last bits, and are not in the run id"]
     precision: Annotated[
         Literal["fp32", "bf16", "fp16", "auto"],
-        "`bf16` and `fp16` are autocast; `auto` is `bf16` where it is faster",
+        "`fp32` is without TF32 on a GPU; `bf16` and `fp16` are autocast; `auto` is `bf16` where it is faster",
     ]
     compile: Annotated[Literal[True, False, "auto"], "torch.compile, for images; `auto` on a GPU"]
     deterministic: Annotated[bool, "the same bits in every run on one machine"]

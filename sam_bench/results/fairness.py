@@ -159,6 +159,8 @@ def _computed(run: Finished) -> str:
 
 def disturbed(arm: Arm) -> str:
     """Why an arm's timings cannot be trusted or compared, "" where nothing speaks against them."""
+    if _of_comparison(arm, "cells on a GPU", _cells_on_gpu) - {1}:
+        return "several cells shared a GPU"
     machines = _of_comparison(arm, "machines", lambda run: _machine(run["provenance"].get("hardware", {})))
     if len(machines) > 1:
         return f"they come from {len(machines)} kinds of hardware"
@@ -200,6 +202,10 @@ def _timings(found: Sequence[Block]) -> Iterable[Finding]:
             if reason:
                 message = f"{block.title}: the timings of {arm.name} or its base arm cannot be compared: {reason}"
                 yield Finding("timings", "warn", message, names_of(arm.runs))
+
+
+def _cells_on_gpu(run: Finished) -> int:
+    return run["provenance"].get("hardware", {}).get("cells_on_gpu", 1)
 
 
 def _machine(hardware: Mapping[str, Any]) -> str:

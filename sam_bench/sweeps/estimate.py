@@ -50,13 +50,14 @@ class Durations:
         if key not in self._read:
             self._read[key] = [
                 record
-                for record in _readable(sorted(self.runs.glob(f"{dataset}-{model}-*[0-9a-f]")))
+                for record in readable(sorted(self.runs.glob(f"{dataset}-{model}-*[0-9a-f]")))
                 if (record["labels"]["dataset"], record["labels"]["model"]) == key and "train" in record["config"]
             ]
         return self._read[key]
 
 
-def _readable(folders: Iterable[Path]) -> Iterable[Mapping[str, Any]]:
+def readable(folders: Iterable[Path]) -> Iterable[Mapping[str, Any]]:
+    """The records of finished runs in these folders; others are passed over."""
     for folder in folders:
         try:
             record = read_record(folder)

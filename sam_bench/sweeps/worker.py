@@ -38,9 +38,13 @@ def stop_signal(*signals: int) -> Callable[[], bool]:
     return lambda: bool(received) or os.getppid() != parent
 
 
-def work(cell: RunSpec, results: Path, log: Path, gpu: str | None, messages: Connection) -> None:
-    """Make one cell and exit with the status of its outcome; a message says why it did not finish."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the driver handles Ctrl-C
+def work(cell: RunSpec, results: Path, log: Path, gpu: str | None, messages: Connection, on_gpu: int = 1) -> None:
+    """Make one cell, one of `on_gpu` at once on its GPU, and leave with the exit status of its outcome.
+
+    A message says why where it did not finish.
+    """
+    provenance.share_gpu(on_gpu)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the driver hears Ctrl-C and decides
     stop = stop_signal(signal.SIGTERM, signal.SIGUSR1)
     if gpu is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = gpu

@@ -56,6 +56,7 @@ def _now() -> str:
 def build(cell: RunSpec, device: torch.device) -> tuple[Task, nn.Module]:
     """Task and model of a cell, built in an order that depends on the seed alone."""
     config = cell.config
+    precision.exact_float32()
     seeding.seed_everything(config["seed"], deterministic=config["deterministic"])
     task = processes.first_before_others(lambda: build_task(config, places.data_dir())).to(device)
     # Featurising may have drawn random numbers, or not if it used a cache. So the model starts from the seed again.
@@ -82,7 +83,7 @@ def build_trainer(cell: RunSpec, device: torch.device, how: Arithmetic, kind: ty
         raise UsageError(f"{type(optimizer).__name__} chooses among the samples of a batch: run it in one process.")
     trainer = kind(task, model, optimizer, build_schedule(config), options, seed=config["seed"],
                    precision=how.precision, scaler=scaler, device=device, parallel=parallel)  # fmt: skip
-    trainer.notes.extend(notes)
+    trainer.notes.extend(notes + precision.remarks(config, device, how))
     if how.compiled:
         compiled.warm_up(trainer)
     return trainer
@@ -245,6 +246,7 @@ def _make(cell: RunSpec, directory: RunDirectory, device: torch.device, how: Ari
         head["provenance"] |= asdict(how)
         head["provenance"]["hardware"]["threads"] = threads.resumed(state, cell.config)
         trainer = build_trainer(cell, device, how)
+        head["provenance"]["tf32"] = precision.tf32(device)
         head |= _built(trainer)
         logger: Logger = build_logger(cell.config) if first else NoLogger()
         _train(directory, head, trainer, state, logger, report, stop)

@@ -66,8 +66,9 @@ class Trainer:
         self.epoch = self.batch = self.step = self.samples = 0
         self.curve: list[dict[str, Any]] = []
         self.notes: list[str] = []
-        self._first_bad: torch.Tensor
+        self._loss_sum: float
         self._loss_steps: int
+        self._unread: list[torch.Tensor]  # losses of the latest steps, still on the device
         self.best: State = {"epoch": 0, "value": math.nan, "loss": math.inf, "metrics": {}, "model": None}
         self._start_epoch_sums()
 
@@ -125,34 +126,36 @@ class Trainer:
         whole = self.task.collate(index, train=True, generator=self.draws)
         batch, mine, weight = processes.part(self.task, whole, index)
         loss = processes.mean(self.optimizer.step(self.closure_of(batch, weight), samples=mine))
-        # On the device: it stores the first bad step, which is read at the next check.
-        bad = ~torch.isfinite(loss)
-        self._first_bad = torch.where((self._first_bad < 0) & bad, self.step, self._first_bad)
-        self._loss_sum += torch.where(bad, 0.0, loss.double())
-        self._loss_steps += 1
+        self._unread.append(loss)
         self.step += 1
         self.batch += 1
         self.samples += len(index)
         self.clock.count(len(index))
         if self.step % CHECK_EVERY == 0:
-            self._raise_if_bad()
+            self._read_losses()
 
-    def _raise_if_bad(self) -> None:
-        if (first := int(self._first_bad)) >= 0:
-            raise NonFiniteLoss(first)
+    def _read_losses(self) -> None:
+        """Add up the losses since the last look, for which the host waits; raises NonFiniteLoss."""
+        first = self.step - len(self._unread)
+        losses = torch.stack(self._unread).tolist() if self._unread else []
+        self._unread = []
+        for step, loss in enumerate(losses, start=first):
+            if not math.isfinite(loss):
+                raise NonFiniteLoss(step)
+            self._loss_sum += loss
+            self._loss_steps += 1
 
     # -- one epoch ---------------------------------------------------------------------------------------------
 
     def _start_epoch_sums(self) -> None:
-        self._loss_sum = torch.zeros((), dtype=torch.float64, device=self.device)
-        self._first_bad = torch.tensor(-1, device=self.device)
-        self._loss_steps = 0
+        self._loss_sum, self._loss_steps, self._unread = 0.0, 0, []
         self._epoch_start = {"step": self.step, "sampled": self.optimizer.memory["sampled"]}
 
     def _order(self) -> torch.Tensor:
         generator = torch.Generator().manual_seed(seeding.derive(self.seed, "order", self.epoch))
         order = torch.randperm(len(self.train_index), generator=generator).to(self.train_index.device)
-        return self.train_index[order]
+        order = self.train_index[order]
+        return order.pin_memory() if self.device.type == "cuda" else order  # so that nobody waits for a copy of it
 
     def _train_epoch(self, between_steps: Callable[[], None]) -> None:
         order, size = self._order(), self.options.batch_size
@@ -160,7 +163,7 @@ class Trainer:
             while self.batch < self.steps_per_epoch and not self.finished:
                 self._step(order[self.batch * size : (self.batch + 1) * size])
                 between_steps()
-            self._raise_if_bad()
+            self._read_losses()
 
     def _end_epoch(self) -> dict[str, Any]:
         self.epoch, self.batch = self.epoch + 1, 0
@@ -171,7 +174,7 @@ class Trainer:
             "train_seconds": round(self.clock.seconds["train"], 4),
             "lr": self.optimizer.param_groups[0]["lr"],
             "sam_fraction": self._sam_fraction_of_epoch(),
-            "train/loss": self._loss_sum.item() / max(1, self._loss_steps),
+            "train/loss": self._loss_sum / max(1, self._loss_steps),
         }
         if self.epoch % self.options.eval_every == 0 or self.finished:
             with self.clock.running("eval"):
@@ -226,7 +229,6 @@ class Trainer:
                 report(self.progress())
                 last["report"] = now
             if stopping or due:
-                self._raise_if_bad()
                 with self.clock.running("setup"):
                     save(self.state_dict())
                 last["save"] = time.monotonic()
@@ -255,7 +257,8 @@ class Trainer:
                 "metric": self.task.metric, "value": row.get(f"valid/{self.task.metric}")}  # fmt: skip
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything that the rest of the run depends on, as tensors and plain values."""
+        """Everything that the rest of the run depends on, as tensors and plain values; may raise NonFiniteLoss."""
+        self._read_losses()
         return {
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
@@ -263,7 +266,11 @@ class Trainer:
             "rng": processes.gather(seeding.rng_state()),
             "clock": self.clock.state_dict(),
             "position": {"epoch": self.epoch, "batch": self.batch, "step": self.step, "samples": self.samples},
-            "sums": {"loss": self._loss_sum, "steps": self._loss_steps, "start": self._epoch_start},
+            "sums": {
+                "loss": torch.tensor(self._loss_sum, dtype=torch.float64),
+                "steps": self._loss_steps,
+                "start": self._epoch_start,
+            },
             "curve": self.curve,
             "notes": self.notes,
             "best": self.best,
@@ -285,7 +292,7 @@ class Trainer:
         for name, value in state["position"].items():
             setattr(self, name, value)
         self._start_epoch_sums()
-        self._loss_sum += state["sums"]["loss"].to(self.device)
+        self._loss_sum = state["sums"]["loss"].item()
         self._loss_steps, self._epoch_start = state["sums"]["steps"], state["sums"]["start"]
         self.curve, self.notes, self.best = state["curve"], state["notes"], state["best"]
         seeding.set_rng_state(state["rng"][processes.rank()])

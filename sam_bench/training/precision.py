@@ -16,6 +16,21 @@ CPU_BF16 = ("amx_bf16", "avx512_bf16")
 GPU_BF16 = (8, 0)  # compute capability of Ampere, the first with bf16 in its matrix units
 
 
+def exact_float32() -> None:
+    """Let float32 be float32 on a GPU, too.
+
+    By default torch lets the convolutions and recurrences of cuDNN round their inputs to TF32, which has 10 bits behind
+    the point instead of 23, but not matrix products: `precision=fp32` would mean two things in one network.
+    """
+    torch.backends.cuda.matmul.allow_tf32 = False
+    torch.backends.cudnn.allow_tf32 = False
+
+
+def tf32(device: torch.device) -> bool:
+    """Whether anything that is computed in float32 on `device` may be rounded to TF32 on its way in."""
+    return device.type == "cuda" and (torch.backends.cuda.matmul.allow_tf32 or torch.backends.cudnn.allow_tf32)
+
+
 @dataclass(frozen=True)
 class Arithmetic:
     """The `precision` (fp32, bf16 or fp16) and `compile` that a configuration gives on a device."""
@@ -55,6 +70,14 @@ def choose(config: Mapping[str, Any], device: torch.device) -> Arithmetic:
     elif compiled and (obstacle := obstacle_to_compiling(device)):
         raise UsageError(f"compile=true: {obstacle}. Run with compile=false, or install what is missing.")
     return Arithmetic(precision, compiled)
+
+
+def remarks(config: Mapping[str, Any], device: torch.device, made: Arithmetic) -> list[str]:
+    """What a reader of the record should know of `compile=auto`: why a run on a GPU that it is for was not compiled."""
+    if config.get("compile") != "auto" or device.type != "cuda" or config["dataset"]["modality"] != "image":
+        return []
+    obstacle = obstacle_to_compiling(device)
+    return [f"compile=auto: not compiled, because {obstacle}"] if obstacle and not made.compiled else []
 
 
 def of_record(record: Mapping[str, Any]) -> Arithmetic:

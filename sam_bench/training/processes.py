@@ -47,6 +47,10 @@ def together(device: str) -> Iterator[None]:
         yield
         return
     on_gpu = device != "cpu" and torch.cuda.is_available()
+    if (
+        on_gpu
+    ):  # before the first message: NCCL sends from the GPU that is set, and that is the first one for every rank
+        torch.cuda.set_device(_own_gpu())
     dist.init_process_group("nccl" if on_gpu else "gloo", timeout=PATIENCE)
     try:
         yield
@@ -61,11 +65,15 @@ def device_of(name: str) -> str:
         return name
     if name not in ("auto", "cuda"):
         raise UsageError(f"device={name} is one GPU, but torchrun started {count()} processes: use device=cuda.")
-    local, gpus = int(os.environ["LOCAL_RANK"]), torch.cuda.device_count()
-    if local >= gpus:
-        raise UsageError(f"{gpus} GPU(s) here for {os.environ['LOCAL_WORLD_SIZE']} processes: --nproc-per-node {gpus}.")
-    torch.cuda.set_device(local)
-    return f"cuda:{local}"
+    return f"cuda:{_own_gpu()}"
+
+
+def _own_gpu() -> int:
+    """The number of this rank's GPU; raises UsageError, on all ranks of this machine, where there are too few."""
+    gpus, ranks = torch.cuda.device_count(), int(os.environ["LOCAL_WORLD_SIZE"])
+    if ranks > gpus:
+        raise UsageError(f"{gpus} GPU(s) here for {ranks} processes: --nproc-per-node {gpus}.")
+    return int(os.environ["LOCAL_RANK"])
 
 
 def from_first(make: Callable[[], T]) -> T:

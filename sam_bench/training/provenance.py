@@ -58,6 +58,15 @@ def _cpu_name() -> str:
     return platform.processor() or platform.machine()
 
 
+_cells_on_gpu = 1
+
+
+def share_gpu(cells: int) -> None:
+    """From now on runs of this process say that so many cells at once are on their GPU."""
+    global _cells_on_gpu
+    _cells_on_gpu = cells
+
+
 def hardware(device: "torch.device") -> dict[str, Any]:
     """The device that trained (a torch.device), its name, cores, threads and memory."""
     import psutil
@@ -75,7 +84,7 @@ def hardware(device: "torch.device") -> dict[str, Any]:
     }
     if device.type == "cuda":
         card = torch.cuda.get_device_properties(device)
-        described |= {"name": card.name, "memory_bytes": card.total_memory}
+        described |= {"name": card.name, "memory_bytes": card.total_memory, "cells_on_gpu": _cells_on_gpu}
     return described
 
 

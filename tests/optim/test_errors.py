@@ -104,15 +104,18 @@ def test_a_scaler_that_is_switched_off_is_no_alarm(through):
     assert optimizer.memory["step"] == 1
 
 
-def test_the_scale_is_read_once_a_step(monkeypatch):
-    """Each reading waits for the device."""
+def test_the_scale_is_read_with_the_verdict(monkeypatch):
+    """Reading it by itself would wait for the device once more."""
     model, scaler = net(), torch.amp.GradScaler("cpu")
     optimizer = make("sam", model, scaler=scaler)
     optimizer.step(scaled(model, scaler, "plain"))
     reads, read = [], scaler.get_scale
     monkeypatch.setattr(scaler, "get_scale", lambda: reads.append(1) or read())
     optimizer.step(scaled(model, scaler, "plain"))
-    assert len(reads) == 1
+    assert not reads
+    optimizer.check_finite = False
+    optimizer.step(scaled(model, scaler, "plain"))
+    assert not reads
 
 
 # -- nothing is finite ----

@@ -5,7 +5,7 @@ import sys
 import time
 
 
-def obedient(cell, results, log, gpu, messages):
+def obedient(cell, results, log, gpu, messages, on_gpu):
     """Make a file of the cell's name; say something when `results` appears, end in silence when the parent is gone."""
     parent = os.getppid()
     results.with_name(cell.run_id).touch()

@@ -1,5 +1,6 @@
 """One run in two processes is the run of one process, also when it was stopped or killed and taken up again."""
 
+import contextlib
 import json
 import os
 import signal
@@ -18,6 +19,7 @@ from support.runs import assert_same_run
 from sam_bench.cli import main
 from sam_bench.config.compose import compose_specs
 from sam_bench.errors import UsageError
+from sam_bench.training import processes
 from sam_bench.training.life import execute
 
 pytestmark = pytest.mark.xdist_group("ranks")  # they share two processes
@@ -161,6 +163,26 @@ def test_one_rank_killed_and_the_same_command_again(runs, tmp_path):
     assert again.stdout.count(this.run_id) == 1  # only the first process speaks
     assert_same_run(folder / "two", killed, this)
     assert record_of(killed, this)["provenance"]["resumed"] == 1
+
+
+@pytest.mark.parametrize(("gpus", "expected"), [(2, [("set", 1), ("begin", "nccl"), ("end",)]), (1, [])])
+def test_a_rank_takes_its_gpu_before_it_sends_anything(gpus, expected, monkeypatch):
+    """NCCL sends from the GPU that is set: left alone, all ranks would sit on the first one."""
+    events = []
+    ranks = {"TORCHELASTIC_RUN_ID": "1", "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "LOCAL_RANK": "1"}
+    for name, value in ranks.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
+    monkeypatch.setattr(torch.cuda, "set_device", lambda number: events.append(("set", number)))
+    dist = processes.dist
+    monkeypatch.setattr(dist, "init_process_group", lambda backend, **_: events.append(("begin", backend)))
+    monkeypatch.setattr(dist, "barrier", lambda: None)
+    monkeypatch.setattr(dist, "destroy_process_group", lambda: events.append(("end",)))
+    refused = pytest.raises(UsageError, match="--nproc-per-node 1") if gpus == 1 else contextlib.nullcontext()
+    with refused, processes.together("auto"):
+        pass
+    assert events == expected
 
 
 def test_torchrun_is_for_one_run(results_dir, monkeypatch, capsys):

@@ -76,7 +76,7 @@ class Images:
 
     def collate(self, index: Tensor, *, train: bool, generator: torch.Generator | None) -> ImageBatch:
         """The images `index` (n,), normalised; with `train`, augmented by draws from `generator`."""
-        index = index.to(self.pixels.device)
+        index = index.to(self.pixels.device, non_blocking=True)
         if train and self.augment.moves:
             pixels = self.gather(index, *self.augment.places(len(index), self.size, generator, index.device))
         else:

@@ -9,17 +9,19 @@ from torch import Tensor
 
 from sam_bench.datasets.molecules.ragged import ranges, starts
 
-FLAT = ("atom_code", "bond_code", "src", "in_edge", "line", "line_t", "degree", "atom_values", "distances")
+READ_THERE = ("atom_table", "bond_table", "atom_values", "descriptors")  # all else makes index tensors, on the CPU
 
 
 class PackedMolecules:
-    """All molecules of a data set, one after the other, on one device.
+    """All molecules of a data set, one behind the other: their features on a device, their relations on the CPU.
 
     `keep` (M,) int64: molecule i of this object is row keep[i] of the SMILES list. `unparsable` are the rows that RDKit
     could not read, `too_large` those with too many atoms. `arrays` come from featurize.py.
     """
 
     def __init__(self, arrays: dict[str, np.ndarray], total_rows: int):
+        self.host: PackedMolecules | None = None  # for one on a GPU: the same on the CPU, which makes its index tensors
+        self.wanted: dict[str, None] = {}  # which of them the batches on a GPU were asked for
         self.keep = torch.from_numpy(arrays["rows"].astype(np.int64))
         self.too_large = arrays["too_large"].tolist()
         self.unparsable = sorted(set(range(total_rows)) - set(self.keep.tolist()) - set(self.too_large))
@@ -34,7 +36,6 @@ class PackedMolecules:
         atoms, bonds = (torch.from_numpy(arrays[k].astype(np.int64)) for k in ("atoms", "bonds"))
         self.atoms, self.edges = atoms, 2 * bonds
         self.lines = self._relate()
-        # The sizes of batches are read from these; on the CPU this needs no synchronisation with a device.
         self.sizes = torch.stack([self.atoms, self.edges, self.lines, self.atoms**2])  # (4, M)
         self.first = torch.stack([starts(size) for size in self.sizes])
 
@@ -60,7 +61,7 @@ class PackedMolecules:
 
     @property
     def device(self) -> torch.device:
-        return self.src.device
+        return self.atom_table.device
 
     @property
     def inputs(self) -> dict[str, int]:
@@ -84,10 +85,11 @@ class PackedMolecules:
         self.descriptors = scaled.clamp(-5, 5).float()
 
     def to(self, device: torch.device | str) -> "PackedMolecules":
-        """This data set on a device: a new object that shares the tensors that are on it already."""
-        moved = object.__new__(PackedMolecules)
+        """This data set on a device (a new object that shares what is there already)."""
+        moved, host = object.__new__(PackedMolecules), self.host or self
         moved.__dict__.update(self.__dict__)
-        for name in (*FLAT, "atom_table", "bond_table", "descriptors"):
+        moved.host, moved.wanted = (None if torch.device(device).type == "cpu" else host), {}
+        for name in READ_THERE:
             if (value := getattr(self, name)) is not None:
                 setattr(moved, name, value.to(device))
         return moved

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
+from torch.nn.utils.rnn import PackedSequence
 
 from sam_bench.errors import UsageError, did_you_mean
 from sam_bench.models.molecules.bags import at_least_single, bag_sum
@@ -124,12 +124,16 @@ class RecurrentReadout(nn.Module):
         """x (A, width) -> (A, width)."""
         atoms = dense(functional.mish(x + self.shift), batch).masked_fill(~batch.dense_mask[..., None], -torch.inf)
         state = atoms.max(1).values
-        if x.is_cuda:
-            packed = pack_padded_sequence(dense(x, batch), batch.lengths, batch_first=True, enforce_sorted=False)
-            y, _ = pad_packed_sequence(self.gru(packed, state.expand(2, -1, -1).contiguous())[0], batch_first=True)
-            y = bag_sum(y.flatten(0, 1), batch.flat_bags)
+        if x.is_cuda and (self.training or not torch.is_grad_enabled()):
+            # cuDNN: its gradient exists in training mode only, and has none of its own. The batch has ordered the rows:
+            # torch's pack_padded_sequence and its way back would each wait for the GPU.
+            order, by_length = batch.in_time
+            rows = PackedSequence(bag_sum(x, order), batch.at_each_time)
+            y, _ = self.gru(rows, state[by_length].expand(2, -1, -1).contiguous())
+            y = bag_sum(y.data, transposed(order))
         else:
-            y = bidirectional(self.gru, x, state, batch.first_atom, batch.lengths)
+            first = batch.first_atom if batch.host is None else batch.host.first_atom
+            y = bidirectional(self.gru, x, state, first, batch.lengths)
         return functional.mish(self.out(y))
 
 

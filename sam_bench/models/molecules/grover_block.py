@@ -10,6 +10,7 @@ from torch.nn import functional
 from sam_bench.errors import UsageError, did_you_mean
 from sam_bench.models.molecules.bags import at_least_single, bag_sum, repeat_bags
 from sam_bench.models.molecules.grover_cache import project_in_cache
+from sam_bench.models.molecules.grover_together import messages_together
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "relu": torch.relu,
@@ -35,7 +36,10 @@ class Activation(nn.Module):
     def forward(self, x: Tensor, rows: list[int] | None = None) -> Tensor:
         if self.slope is None:
             return ACTIVATIONS[self.kind](x)
-        slope = self.slope if rows is None else self.slope[rows].view(-1, 1, 1)
+        if rows is None:
+            slope: Tensor = self.slope
+        else:  # chosen one by one: a list as index makes the host wait for a GPU
+            slope = torch.stack([self.slope[row] for row in rows]).view(-1, 1, 1)
         return torch.where(x > 0, x, slope * x)
 
 
@@ -61,15 +65,15 @@ def linear(in_features: int, out_features: int) -> nn.Linear:
 
 
 def pass_messages(
-    x: Tensor, weights: Tensor, bags: tuple, hops: list[int], act: Callable[[Tensor, list[int]], Tensor]
+    x: Tensor, matrices: Sequence[Tensor], bags: tuple, hops: list[int], act: Callable[[Tensor, list[int]], Tensor]
 ) -> Tensor:
-    """Message networks side by side: x (N, d), weights (k, d, d) -> (k, N, d).
+    """Message networks side by side: x (N, d), k matrices (d, d) -> (k, N, d).
 
     One hop of network i is m <- act(x + W_i sum of the neighbours' m), from m = x; network i takes hops[i] of them.
     """
-    networks, (rows, hidden) = len(weights), x.shape
-    order = sorted(range(networks), key=lambda i: -hops[i])  # the networks that have hops left come first
-    weights = weights[order].transpose(1, 2)
+    networks, (rows, hidden) = len(matrices), x.shape
+    order = sorted(range(networks), key=lambda i: -hops[i])  # those that are still running come first
+    weights = torch.stack([matrices[i] for i in order]).transpose(1, 2)
     done: list[Tensor] = []
     # All networks start from the same messages, so one sum over neighbours serves their first hop.
     message = x.expand(networks, rows, hidden)
@@ -89,23 +93,35 @@ def pass_messages(
     return torch.stack([done[place[i]] for i in range(networks)])
 
 
-def attend(query: Tensor, key: Tensor, value: Tensor, heads: int, drop: Callable[[Tensor], Tensor]) -> Tensor:
+def joined(heads: int) -> tuple[int, int]:
+    """How many slices of a message, and how many rows of x, one product of `attend` takes."""
+    slices = max(n for n in range(1, heads + 1) if heads % n == 0 and (n == 1 or heads * n <= JOINED))
+    return slices, max(1, JOINED // heads**2)
+
+
+def weight_of_others(heads: int, like: Tensor) -> Tensor:
+    """What `attend` adds to the scores: -inf between what one product joins and what does not belong together."""
+    slices, together = joined(heads)
+    part = torch.arange(together * heads * slices, device=like.device)
+    part = part // (heads * slices) * slices + part % slices
+    return torch.where(part[:, None] == part, like.new_zeros(()), -torch.inf)
+
+
+def attend(
+    query: Tensor, key: Tensor, value: Tensor, heads: int, drop: Callable[[Tensor], Tensor], apart: Tensor
+) -> Tensor:
     """Attention over the messages of a row, 3 x (N, heads * d) -> (N, heads * d), columns (head, slice, width).
 
     A message has as many slices as there are heads, and a slice attends to the same slice of all heads. Products of
-    only `heads` rows would spend their time on set-up. So several slices share one product, and also several rows of x
-    if there are few heads. The scores between different slices or rows get the weight zero.
+    `heads` rows would spend their time on set-up. So those of several slices, and of several rows of x where the heads
+    are few, are one product: what a slice would see of the others has the weight zero (`apart`: weight_of_others).
     """
     rows, width = len(query), query.shape[1] // heads**2
-    slices = max(n for n in range(1, heads + 1) if heads % n == 0 and (n == 1 or heads * n <= JOINED))
-    together = max(1, JOINED // heads**2)
-    part = torch.arange(together * heads * slices, device=query.device)
-    part = part // (heads * slices) * slices + part % slices
-    apart = torch.where(part[:, None] == part, query.new_zeros(()), -torch.inf)
+    slices, together = joined(heads)
 
     def join(x: Tensor) -> Tensor:
         x = functional.pad(x, (0, 0, 0, -rows % together)) if rows % together else x
-        return x.view(-1, heads, heads // slices, slices, width).transpose(1, 2).reshape(-1, len(part), width)
+        return x.view(-1, heads, heads // slices, slices, width).transpose(1, 2).reshape(-1, len(apart), width)
 
     query, key, value = map(join, (query, key, value))
     scores = torch.baddbmm(apart.expand(len(query), -1, -1), query, key.transpose(1, 2), alpha=1 / math.sqrt(width))
@@ -125,6 +141,7 @@ class Block(nn.Module):
         self.mix = matrix(hidden, hidden)
         self.out = matrix(hidden, hidden * heads)
         self.norm = nn.LayerNorm(hidden)
+        self._known: dict[tuple[torch.device, torch.dtype], Tensor] = {}
 
     def forward(self, x: Tensor, bags: tuple) -> Tensor:
         """x (N, hidden) -> (N, hidden)."""
@@ -135,20 +152,33 @@ class Block(nn.Module):
         if plain and x.device.type == "cpu":
             projected: Sequence[Tensor] = project_in_cache(x, list(self.hop), weight, bias, bags, hops)
         else:
-            projected = self._at_once(x, weight, bias, bags, hops)
+            projected = self._at_once(x, weight, bias, bags, hops, plain)
         with torch.autocast(x.device.type, enabled=False):  # thousands of small products gain nothing from bf16
             query, key, value = (at_least_single(part) for part in projected)
-            attended = attend(query, key, value, heads, self._drop)
-            # There is no activation between the two output layers, so they are one layer.
+            attended = attend(query, key, value, heads, self._drop, self._apart(query))
+            # No function stands between the two output layers, so they are one.
             both = (self.out.view(hidden, heads, hidden) @ self.mix).flatten(1)
         return self._drop(self.norm(functional.linear(attended, both)))
+
+    def _apart(self, like: Tensor) -> Tensor:
+        """weight_of_others, made once: it takes ten launches. No buffer, which several processes would send around."""
+        key = like.device, like.dtype
+        if key not in self._known:
+            self._known[key] = weight_of_others(self.heads, like)
+        return self._known[key]
 
     def _drop(self, x: Tensor) -> Tensor:
         return functional.dropout(x, self.dropout, self.training)
 
-    def _at_once(self, x: Tensor, weight: Tensor, bias: Tensor, bags: tuple, hops: list[int]) -> Sequence[Tensor]:
-        """The same as project_in_cache in few operations, for a GPU, and for any activation."""
-        weights = torch.stack(list(self.hop))
-        messages = pass_messages(x, weights, bags, hops, lambda m, rows: self._drop(self.hop_activation(m, rows)))
+    def _at_once(
+        self, x: Tensor, weight: Tensor, bias: Tensor, bags: tuple, hops: list[int], plain: bool
+    ) -> Sequence[Tensor]:
+        """project_in_cache in few operations, as suits a GPU, and for any activation."""
+
+        def slowly(x: Tensor, matrices: Sequence[Tensor]) -> Tensor:
+            return pass_messages(x, matrices, bags, hops, lambda m, rows: self._drop(self.hop_activation(m, rows)))
+
+        matrices = list(self.hop)
+        messages = messages_together(x, matrices, bags, hops, slowly) if plain else slowly(x, matrices)
         projected = torch.baddbmm(bias[:, None], messages.view(3, -1, x.shape[1]), weight.transpose(1, 2))
         return projected.view(3, self.heads, *x.shape).transpose(1, 2).flatten(2).unbind(0)

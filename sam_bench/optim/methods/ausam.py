@@ -64,7 +64,7 @@ class AUSAM(SAM):
         oracle.require_index()
         epoch, place = divmod(self.memory["step"] + self.memory["skipped"], self.steps_per_epoch or 1)
         samples = self._known(place, oracle)
-        index = None if epoch == 0 or samples is None or self.alpha == 1 else self._draw(samples, epoch)
+        index = None if epoch == 0 or samples is None or self.alpha == 1 else self._draw(samples, epoch, oracle.samples)
         g = oracle(index=index)
         g_s = oracle(self.ascent(g), index)
         before, after = oracle.losses
@@ -72,7 +72,7 @@ class AUSAM(SAM):
             raise ValueError("AUSAM keeps a mean per sample: let the closure return one loss per sample (n,)")
         if samples is None:
             samples = self._by_place(place, len(before), oracle.device)
-        self._note(samples if index is None else samples[index], (after - before).abs())
+        self._note(samples if index is None else samples[index], (after - before).abs(), oracle.samples)
         return g_s
 
     # -- which samples of the training set these are -------------------------------------------------------------
@@ -80,7 +80,7 @@ class AUSAM(SAM):
     def _known(self, place: int, oracle: Oracle) -> Tensor | None:
         """Positions of the batch in the training set (n,); None if only a pass can tell the size of the batch."""
         if oracle.samples is not None:
-            return oracle.samples.to(oracle.device)
+            return oracle.samples.to(oracle.device, non_blocking=True)
         if self.memory["step"] == 0:
             warnings.warn("AUSAM got no samples=: it assumes that batch k is the same in every epoch", stacklevel=5)
         counts = self.memory.get("counts")
@@ -97,22 +97,25 @@ class AUSAM(SAM):
 
     # -- how much their losses change -----------------------------------------------------------------------------
 
-    def _draw(self, samples: Tensor, epoch: int) -> Tensor:
-        """Indices into the batch of the drawn samples; a function of the seed, the step and the stored changes."""
-        a = self._table("a", samples)[samples]
+    def _draw(self, samples: Tensor, epoch: int, given: Tensor | None = None) -> Tensor:
+        """Indices into the batch of the samples to take; a function of the seed, the step and what was noted."""
+        a = self._table("a", samples, given)[samples]
         spread = (a - a.min()) / (a.max() - a.min() + TINY)
         f_max = self.f_min + (self.f_max - self.f_min) * min(1.0, epoch / RAMP_EPOCHS)
         count = max(1, int(self.alpha * len(samples)))
         return torch.multinomial(self.f_min + (f_max - self.f_min) * spread, count, generator=self.generator())
 
-    def _note(self, samples: Tensor, rise: Tensor) -> None:
-        a, seen = self._table("a", samples), self._table("seen", samples)
+    def _note(self, samples: Tensor, rise: Tensor, given: Tensor | None) -> None:
+        a, seen = self._table("a", samples, given), self._table("seen", samples, given)
         seen[samples] += 1
         a[samples] += (rise.to(a.dtype) - a[samples]) / seen[samples]
         self.memory["a"], self.memory["seen"] = a, seen
 
-    def _table(self, name: str, samples: Tensor) -> Tensor:
-        """A copy of a table over the training set, padded with zeros up to the largest of `samples`."""
+    def _table(self, name: str, samples: Tensor, given: Tensor | None) -> Tensor:
+        """A copy of a table over the training set, with zeros up to the largest sample of the batch.
+
+        `given` is what `step` was given as the batch: on the CPU as a rule, where nobody waits for its largest.
+        """
         table = self.memory.get(name, torch.zeros(0))
-        size = max(len(table), int(samples.max()) + 1)
+        size = max(len(table), int((samples if given is None else given).max()) + 1)
         return nn.functional.pad(table.to(samples.device), (0, size - len(table)))

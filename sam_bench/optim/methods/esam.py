@@ -75,7 +75,7 @@ class ESAM(SharpnessAware):
 
         If fewer than two are left (BatchNorm needs two): the first `int(gamma*n)` samples, at least two.
         """
-        order = rise.argsort(descending=True, stable=True)
+        falling, order = rise.sort(descending=True, stable=True)
         count = int(self.gamma * len(rise))
-        above = (rise > rise[order[max(count, 1) - 1]]).nonzero().squeeze(1)
+        above = (rise > falling[max(count, 1) - 1]).nonzero().squeeze(1)
         return above if len(above) > 1 else order[: max(count, 2)]

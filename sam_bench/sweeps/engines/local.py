@@ -140,7 +140,8 @@ class LocalEngine:
     def _launch(self, cell: RunSpec, slot: int) -> LocalJob:
         receive, send = self._fork.Pipe(duplex=False)
         log = self.results / "logs" / f"{cell.run_id}.log"
-        arguments = (cell, self.results, log, self.slots[slot], send)
+        gpu = self.slots[slot]
+        arguments = (cell, self.results, log, gpu, send, 1 if gpu is None else self.slots.count(gpu))
         process = self._fork.Process(target=_enter, args=arguments, name=cell.run_id)
         # A Ctrl-C would end a fork server that imports torch. So SIGINT is blocked here: this process gets it later,
         # and the server inherits the block and never sees it.

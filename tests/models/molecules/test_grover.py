@@ -14,8 +14,9 @@ from sam_bench.datasets.molecules.packed import PackedMolecules
 from sam_bench.errors import UsageError
 from sam_bench.models.molecules import grover_block
 from sam_bench.models.molecules.grover import Grover
-from sam_bench.models.molecules.grover_block import attend, pass_messages, random_hops
+from sam_bench.models.molecules.grover_block import attend, pass_messages, random_hops, weight_of_others
 from sam_bench.models.molecules.grover_cache import project_in_cache
+from sam_bench.models.molecules.grover_together import messages_together
 
 SMILES = ["CCO", "C", "c1ccccc1C(=O)O", "[Na+].[Cl-]", "CC(C)(C)C", "C1CC1", "CC(=O)Oc1ccccc1C(=O)O"]
 
@@ -190,17 +191,42 @@ def test_both_ways_of_passing_messages_agree_with_their_gradients(packed):
             assert torch.allclose(one, two)
 
 
+@pytest.mark.parametrize("hops", [[2, 0, 3, 1, 2, 2], [0] * 6, [1] * 6, [4, 0, 0, 0, 0, 0]])
+def test_the_messages_of_a_gpu_are_the_same_with_their_first_and_second_derivatives(hops, packed):
+    bags, rows = (batch := every(packed)).atom_bags, batch.num_nodes
+    torch.manual_seed(0)
+    x, *matrices = given = [
+        torch.randn(shape, dtype=torch.float64, requires_grad=True) for shape in [(rows, 4), *[(4, 4)] * len(hops)]
+    ]
+
+    def slowly(x, matrices):
+        return pass_messages(x, matrices, bags, hops, lambda m, _: torch.relu(m))
+
+    found, expected = messages_together(x, matrices, bags, hops, slowly), slowly(x, matrices)
+    assert torch.equal(found, expected)
+    flow, options = torch.randn_like(found), {"allow_unused": True, "materialize_grads": True}
+    for one, two in zip(*(torch.autograd.grad(out, given, flow, **options) for out in (found, expected)), strict=True):
+        assert torch.allclose(one, two, rtol=1e-12, atol=1e-12)
+    products = []
+    for out in (messages_together(x, matrices, bags, hops, slowly), slowly(x, matrices)):
+        slope = torch.autograd.grad(out.square().sum(), given, create_graph=True, **options)
+        products.append(torch.autograd.grad(sum(s.square().sum() for s in slope), given, **options))
+    for one, two in zip(*products, strict=True):
+        assert torch.allclose(one, two, rtol=1e-10, atol=1e-10)
+
+
 @pytest.mark.parametrize(("heads", "rows", "width"), [(3, 5, 4), (1, 2, 3), (8, 2, 1)])
 def test_attention_is_the_library_s_for_each_slice(heads, rows, width):
     torch.manual_seed(0)
     parts = [torch.randn(rows, heads, heads, width, dtype=torch.float64, requires_grad=True) for _ in range(3)]
-    found = attend(*(part.flatten(1) for part in parts), heads, lambda p: p).view_as(parts[0])
+    apart = weight_of_others(heads, parts[0])
+    found = attend(*(part.flatten(1) for part in parts), heads, lambda p: p, apart).view_as(parts[0])
     for row in range(rows):
         for place in range(heads):
             query, key, value = (part[row, :, place] for part in parts)
             expected = scaled_dot_product_attention(query[None], key[None], value[None])[0]
             assert torch.allclose(found[row, :, place], expected, rtol=1e-12, atol=1e-12)
-    assert torch.autograd.gradcheck(lambda *p: attend(*(t.flatten(1) for t in p), heads, lambda p: p), parts)
+    assert torch.autograd.gradcheck(lambda *p: attend(*(t.flatten(1) for t in p), heads, lambda p: p, apart), parts)
 
 
 def test_both_ways_of_passing_messages_agree_when_differentiated_twice(packed):
