@@ -24,7 +24,7 @@ from omegaconf.errors import OmegaConfBaseException
 from sam_bench.api import RunSpec
 from sam_bench.config import files
 from sam_bench.config.resolved import Composed, resolve, without_hydra
-from sam_bench.config.rules import check
+from sam_bench.config.rules import check, check_options
 from sam_bench.errors import UsageError, did_you_mean
 from sam_bench.store import studies
 from sam_bench.store.disk import checksum
@@ -92,7 +92,7 @@ def _explain(compose: Compose, overrides: Sequence[str], error: Exception) -> Us
         except (HydraException, OmegaConfBaseException):
             known = list(_keys(OmegaConf.to_container(without_hydra(compose(good)), resolve=False)))
             if key not in known:
-                return UsageError(f"unknown key {key!r}. {did_you_mean(key, [*known, *groups])}")
+                return UsageError(f"unknown key {key!r}. {did_you_mean(key, {*known, *groups})}")
             break
         good.append(line)
     return broken
@@ -226,6 +226,21 @@ def _tuned(compose: Compose, cells: Sequence[RunSpec], study: str | None) -> Ite
                 f"seed {cell.labels['seed']} is a tuning seed of the study {study}: the final runs need others."
             )
         yield from _cells(compose, (), _parse([*cell.overrides, *studies.words(found)]), composed)
+
+
+def unpaired(overrides: Sequence[str]) -> dict[str, Any]:
+    """The configuration of overrides of which one part is used by itself: its parts need not go together."""
+    with _composer() as compose:
+        parsed = _parse(overrides)
+        _check_names(parsed, set(GlobalHydra.instance().config_loader().list_groups("")))
+        if several := [_line(override) for override in parsed if override.is_sweep_override()]:
+            raise UsageError(f"{several[0]}: give one value here.")
+        try:
+            resolved = resolve(without_hydra(compose(list(overrides))))
+        except (HydraException, OmegaConfBaseException) as error:
+            raise _explain(compose, overrides, error) from None
+    check_options(resolved)
+    return {**resolved, "dataset": _known_by_content(resolved["dataset"])}
 
 
 def launcher_config(name: str, overrides: Sequence[str]) -> dict[str, Any]:

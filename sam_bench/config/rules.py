@@ -21,11 +21,16 @@ def no_cpp_compiler() -> str:
     return "" if shutil.which(name) else f"there is no C++ compiler ({name}; the variable CXX may name another)"
 
 
-def check(config: Mapping[str, Any], labels: Mapping[str, Any]) -> None:
-    """Raise UsageError for an unknown key, a value out of its range, or parts that do not go together."""
+def check_options(config: Mapping[str, Any]) -> None:
+    """Raise UsageError for an unknown key or a value out of its range."""
     if unknown := sorted(set(config) - TOP):
         raise UsageError(f"unknown key {unknown[0]!r}. {did_you_mean(unknown[0], TOP)}")
     check_all(config)
+
+
+def check(config: Mapping[str, Any], labels: Mapping[str, Any]) -> None:
+    """Raise UsageError for an unknown key, a value out of its range, or parts that do not go together."""
+    check_options(config)
     train = config["train"]
     if (train["budget"] == "seconds") != (train["seconds"] is not None):
         raise UsageError("train.seconds and train.budget=seconds belong together: give both or neither.")
