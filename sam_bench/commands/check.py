@@ -1,7 +1,6 @@
 """`sam-bench check`."""
 
 import argparse
-import json
 import shutil
 import tempfile
 import textwrap
@@ -10,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sam_bench.api import Engine
-from sam_bench.commands.words import need_bench
+from sam_bench.commands.words import add_json, need_bench, put_json
 from sam_bench.config import files
 from sam_bench.errors import UsageError
 from sam_bench.store import places
@@ -36,7 +35,7 @@ def register(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
         "--target", metavar="PACKAGE.CLASS",
         help="instead of a YAML: an optimizer class or an adapter, with its options as key=value",
     )  # fmt: skip
-    parser.add_argument("--json", action="store_true", help="print the report as JSON")
+    add_json(parser)
     parser.add_argument("--no-cost", action="store_true", help="of an optimizer: do not measure time and memory")
     parser.add_argument("--seconds", type=float, default=600.0, help="to wait for a launcher's job (default: 600)")
     parser.set_defaults(run=run)
@@ -54,7 +53,10 @@ def run(arguments: argparse.Namespace) -> int:
     else:
         kind, name = _asked(words)
         report = _CHECKS[kind](name, words, arguments)
-    print(json.dumps(report.as_dict(), indent=1) if arguments.json else shown(report))
+    if arguments.json:
+        put_json(report.as_dict(), arguments.json)
+    if arguments.json != "-":
+        print(shown(report))
     return 0 if report.passed else 1
 
 

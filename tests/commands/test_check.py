@@ -109,6 +109,17 @@ def test_json_and_a_point_that_fails(mine, capsys):
     assert "claims.passes" in failed["advice"]
 
 
+def test_json_into_a_file_and_before_the_words(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(optimizers, "check", lambda subject: Report("optimizer", subject.name, ()))
+    file = tmp_path / "report.json"
+    assert main(["check", "--json", str(file), "optimizer=sam", "--no-cost"]) == 0
+    assert capsys.readouterr().out.rstrip().endswith(json.loads(file.read_text())["badge"])
+    assert main(["check", "--json", "optimizer=sam", "--no-cost"]) == 0
+    assert json.loads(capsys.readouterr().out)["name"] == "sam"
+    assert main(["check", "optimizer=sam", "--no-cost", "--json", str(tmp_path / "no" / "report.json")]) == 2
+    assert "cannot be written: No such file" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(("words", "wanted"), [
     ([], "say first what to check"),
     (["sam"], "say first what to check"),
