@@ -26,6 +26,7 @@ from sam_bench.config import files
 from sam_bench.config.resolved import Composed, resolve, without_hydra
 from sam_bench.config.rules import check, check_options
 from sam_bench.errors import UsageError, did_you_mean
+from sam_bench.options.component import check_component
 from sam_bench.store import studies
 from sam_bench.store.disk import checksum
 from sam_bench.store.identity import run_id
@@ -248,9 +249,11 @@ def launcher_config(name: str, overrides: Sequence[str]) -> dict[str, Any]:
     with _composer() as compose:
         words = [f"+launcher={name}", *overrides]
         try:
-            return resolve(compose(words).launcher)
+            config = resolve(compose(words).launcher)
         except (HydraException, OmegaConfBaseException) as error:
             raise _explain(compose, words, error) from None
+    check_component("launcher", config)
+    return config
 
 
 # -- the Hydra application -----------------------------------------------------------------------------------------

@@ -9,10 +9,10 @@ from typing import Any
 
 from sam_bench.config import files
 from sam_bench.errors import UsageError, did_you_mean
-from sam_bench.options.component import GROUPS, check_all
+from sam_bench.options.component import OF_A_RUN, check_all
 from sam_bench.options.run import Run
 
-TOP = {*GROUPS, "train", "logger", "tuned", *(field.name for field in fields(Run))}
+TOP = {*OF_A_RUN, "train", "tuned", *(field.name for field in fields(Run))}
 
 
 def no_cpp_compiler() -> str:
