@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -148,12 +148,12 @@ def loop(name: str, model: nn.Module, task: Task, args: argparse.Namespace, devi
     method = create_optimizer("erm", base, model)
     generator = torch.Generator(device).manual_seed(0)
     batches = task.splits["train"].split(args.batch_size)
-    fixed = [task.collate(index) for index in batches]
-    x = [batch.x for batch in fixed]
+    fixed = [cast(ImageBatch, task.collate(index)) for index in batches]
+    ready = [(batch.x, cast(torch.Tensor, batch.y)) for batch in fixed]
 
     def bare() -> None:
-        for images, batch in zip(x, fixed, strict=True):
-            step(model, base, images, batch.y, autocast)
+        for x, y in ready:
+            step(model, base, x, y, autocast)
 
     def augment() -> None:
         for index in batches:
@@ -185,20 +185,21 @@ def _closure(model: nn.Module, task: Task, batch, autocast: Callable) -> torch.T
 
 def options(name: str, model: nn.Module, task: Task, args: argparse.Namespace, device: torch.device) -> Rates:
     """The bare step by precision, memory format and compilation."""
-    batch = task.collate(task.splits["train"][: args.batch_size])
+    batch = cast(ImageBatch, task.collate(task.splits["train"][: args.batch_size]))
+    y = cast(torch.Tensor, batch.y)
     formats = {"channels first": batch.x.contiguous(), "channels last": batch.x}
     base = torch.optim.SGD(model.parameters(), lr=1e-3, momentum=0.9)
     arms = {}
     for precision in ("fp32", "bf16"):
         for layout, x in formats.items():
-            call = partial(step, model, base, x, batch.y, _autocast(device, precision))
+            call = partial(step, model, base, x, y, _autocast(device, precision))
             arms[f"{precision}, {layout}"] = partial(_repeat, args.steps, call)
     if "compile" in args.parts:
         if obstacle := compiled.obstacle(device):
             raise UsageError(f"--parts compile: {obstacle}.")
         passes = compiled.Compiled(model, args.batch_size, deterministic=False)
         for precision in ("fp32", "bf16"):
-            call = partial(step, passes, base, batch.x, batch.y, _autocast(device, precision))
+            call = partial(step, passes, base, batch.x, y, _autocast(device, precision))
             arms[f"{precision}, channels last, compiled"] = partial(_repeat, args.steps, call)
             print(f"\nFirst step of {name}, {precision}, compiled anew: {_first(call, args, device):.0f} s (n = 1)")
     seconds = interleave(arms, args, device)

@@ -46,9 +46,9 @@ def test_a_launcher_is_checked_before_its_engine_is_built(name, words, message):
 
 
 def test_a_logger_is_checked_with_its_run():
-    with pytest.raises(UsageError, match="logger.mode=offlin is not usable.* Did you mean 'offline'"):
+    with pytest.raises(UsageError, match=r"logger\.mode=offlin is not usable.* Did you mean 'offline'"):
         compose_specs(["logger=wandb", "logger.mode=offlin"])
-    with pytest.raises(UsageError, match="unknown key 'logger.project'"):
+    with pytest.raises(UsageError, match=r"unknown key 'logger\.project'"):
         compose_specs(["+logger.project=x"])
 
 

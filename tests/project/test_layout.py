@@ -32,7 +32,7 @@ MAY_IMPORT = {
     "config": (*STORE, "options"),
     "optim": ("errors", "options", "config.files"),
     "models": LEAF,
-    "datasets": LEAF,
+    "datasets": (*LEAF, "api"),
     "loggers": (*LEAF, "api", "store.index"),  # a logger is told records, whose type stands in api
     "training": (*CONFIG, *PARTS, ""),
     "sweeps": TRAINING,
