@@ -11,14 +11,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Key:
-    """What a key of a record means, and what its value must hold besides its type; docs/record.md is made from these.
-
-    `pattern` is a regular expression for the whole of a text, `least` and `most` bound a number.
-    """
+    """What a key of a record means, and what its value must hold besides its type; docs/record.md is made from these."""
 
     meaning: str
-    pattern: str | None = None
-    least: float | None = None
+    pattern: str | None = None  # a regular expression for the whole of a text
+    least: float | None = None  # the bounds of a number
     most: float | None = None
 
 
