@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Key:
-    """What a key of a record means, and what its value must hold besides its type; docs/record.md is made from these."""
+    """What a key of a record means, and what its value must hold besides its type; docs/record.md is made of these."""
 
     meaning: str
     pattern: str | None = None  # a regular expression for the whole of a text
