@@ -1,21 +1,21 @@
-"""The public types: what a run is, how it can end, its record, and what an engine and a job must offer. No torch."""
+"""The public types: runs, outcomes, records; what a method, batch, engine, job and logger must offer. No torch."""
 
 import enum
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, NotRequired, Protocol, TypedDict
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NotRequired, Protocol, TypedDict
+
+if TYPE_CHECKING:
+    from torch import Tensor, device
 
 
 @dataclass(frozen=True)
 class Key:
-    """What a key of a record means, and what its value must hold besides its type; docs/record.md is made from these.
-
-    `pattern` is a regular expression for the whole of a text, `least` and `most` bound a number.
-    """
+    """What a key of a record means, and what its value must hold besides its type; docs/record.md is made of these."""
 
     meaning: str
-    pattern: str | None = None
-    least: float | None = None
+    pattern: str | None = None  # a regular expression for the whole of a text
+    least: float | None = None  # the bounds of a number
     most: float | None = None
 
 
@@ -65,6 +65,34 @@ class Outcome(enum.StrEnum):
 
 # 75 is EX_TEMPFAIL of sysexits.h: try again later.
 _EXIT = {Outcome.FINISHED: 0, Outcome.FAILED: 1, Outcome.REFUSED: 2, Outcome.BUSY: 3, Outcome.STOPPED: 75}
+
+
+class Batch(Protocol):
+    """Samples on one device; `y` is (n, num_outputs), or (n,) classes, None until the task sets it."""
+
+    y: "Tensor | None"
+
+    def __len__(self) -> int: ...
+
+    def select(self, index: "Tensor") -> "Batch":
+        """The samples at these positions (k,) of the batch: for methods that choose samples."""
+
+    def to(self, device: "device | str") -> "Batch":
+        """The same samples on another device."""
+
+
+class Method(Protocol):
+    """What the contract asks of an optimizer: ours, a torch optimizer, or another package's behind an adapter."""
+
+    @property
+    def step(self) -> Callable[..., Any]:
+        """One step, `step(closure)`; a method that chooses samples also takes `samples`, their numbers (n,)."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that it remembers, as torch.save takes it."""
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Remember what was saved."""
 
 
 class Job(Protocol):

@@ -28,6 +28,7 @@ from sam_bench.commands import (
     verify,
     wandb,
 )
+from sam_bench.commands.words import apart
 from sam_bench.config import files
 from sam_bench.errors import UsageError
 from sam_bench.store import places
@@ -106,7 +107,7 @@ def _advice(error: OSError) -> str:
 def _parse(argv: Sequence[str]) -> argparse.Namespace:
     """Overrides may also stand after options, which argparse does not see by itself."""
     parser = _parser()
-    arguments, rest = parser.parse_known_args(argv)
+    arguments, rest = parser.parse_known_args(apart(argv) if argv and argv[0] in ("check", "status") else argv)
     if rest and not (hasattr(arguments, "overrides") and all("=" in word and word[0] != "-" for word in rest)):
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
     if rest:

@@ -1,10 +1,7 @@
 """`sam-bench check`."""
 
 import argparse
-import json
-import os
 import shutil
-import sys
 import tempfile
 import textwrap
 from collections.abc import Mapping, Sequence
@@ -12,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sam_bench.api import Engine
-from sam_bench.commands.words import need_bench
+from sam_bench.commands.words import add_json, need_bench, put_json
 from sam_bench.config import files
 from sam_bench.errors import UsageError
 from sam_bench.store import places
@@ -38,7 +35,7 @@ def register(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
         "--target", metavar="PACKAGE.CLASS",
         help="instead of a YAML: an optimizer class or an adapter, with its options as key=value",
     )  # fmt: skip
-    parser.add_argument("--json", action="store_true", help="print the report as JSON")
+    add_json(parser)
     parser.add_argument("--no-cost", action="store_true", help="of an optimizer: do not measure time and memory")
     parser.add_argument("--seconds", type=float, default=600.0, help="to wait for a launcher's job (default: 600)")
     parser.set_defaults(run=run)
@@ -47,15 +44,19 @@ def register(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
 def run(arguments: argparse.Namespace) -> int:
     """Check one component and print the report."""
     need_bench()
-    if os.getcwd() not in sys.path:
-        sys.path.append(os.getcwd())
+    from sam_bench.config.build import trust_current_folder
+
+    trust_current_folder()
     words = list(arguments.overrides)
     if arguments.target:
         report = _target(arguments.target, words, not arguments.no_cost)
     else:
         kind, name = _asked(words)
         report = _CHECKS[kind](name, words, arguments)
-    print(json.dumps(report.as_dict(), indent=1) if arguments.json else shown(report))
+    if arguments.json:
+        put_json(report.as_dict(), arguments.json)
+    if arguments.json != "-":
+        print(shown(report))
     return 0 if report.passed else 1
 
 
@@ -67,6 +68,8 @@ def _asked(words: Sequence[str]) -> tuple[str, str]:
             "say first what to check: sam-bench check optimizer=NAME, model=NAME, dataset=NAME, launcher=NAME, or "
             "--target PACKAGE.CLASS."
         )
+    if "," in name:
+        raise UsageError(f"{words[0]}: check takes one {kind} at a time.")
     return kind, name
 
 
@@ -75,16 +78,15 @@ def _asked(words: Sequence[str]) -> tuple[str, str]:
 
 def _target(path: str, words: Sequence[str], cost: bool) -> "Report":
     """An optimizer by its import path, with options as `key=value`."""
-    import pkgutil
-
     import yaml
 
+    from sam_bench.config.build import imported
     from sam_bench.contract.subject import Subject
 
     if wrong := [word for word in words if "=" not in word]:
         raise UsageError(f"{wrong[0]!r} is no option of {path}: write key=value, for instance rho=0.1.")
     try:
-        target = pkgutil.resolve_name(path)
+        target = imported(path)
     except (ImportError, AttributeError, ValueError) as error:
         raise UsageError(f"--target {path} cannot be imported: {error}. Start from the folder that holds it.") from None
     options = {key: yaml.safe_load(value) for key, _, value in (word.partition("=") for word in words)}
@@ -92,13 +94,12 @@ def _target(path: str, words: Sequence[str], cost: bool) -> "Report":
 
 
 def _optimizer(name: str, words: Sequence[str], arguments: argparse.Namespace) -> "Report":
-    import pkgutil
-
-    from sam_bench.config.compose import compose_specs
+    from sam_bench.config.build import imported
+    from sam_bench.config.compose import unpaired
     from sam_bench.contract.subject import Subject
 
-    config = dict(compose_specs(words)[0].config["optimizer"])
-    target = pkgutil.resolve_name(config.pop("_target_"))
+    config = dict(unpaired(words)["optimizer"])  # around bases of the contract's own
+    target = imported(config.pop("_target_"))
     asked = {word.partition("=")[0].removeprefix("optimizer.") for word in words if word.startswith("optimizer.")}
     options = {key: value for key, value in config.items() if key in asked}
     return _optimizer_report(Subject.of(target, name, options, config), not arguments.no_cost)
@@ -122,21 +123,31 @@ def _model(name: str, words: Sequence[str], arguments: argparse.Namespace) -> "R
     from sam_bench.contract import model_subject, models
 
     if not any(word.startswith("dataset=") for word in words):
-        accepts = files.read_component("model", name)["accepts"]
-        words = [*words, f"dataset={SMALL_DATA[next(kind for kind in accepts if kind in SMALL_DATA)]}"]
-    subject = model_subject.of_config(compose_specs(words)[0].config, name, places.data_dir())
+        words = [*words, f"dataset={_small_data(name)}"]
+    cells = compose_specs(words)
+    if len(cells) > 1:
+        raise UsageError(f"{' '.join(words)}: these are {len(cells)} configurations; check takes one.")
+    subject = model_subject.of_config(cells[0].config, name, places.data_dir())
     return models.check(subject)
 
 
+def _small_data(name: str) -> str:
+    """The data set that a model is checked on where none is given; raises UsageError for a model of other samples."""
+    accepts = files.read_component("model", name).get("accepts") or []
+    if (kind := next((kind for kind in accepts if kind in SMALL_DATA), None)) is not None:
+        return SMALL_DATA[kind]
+    fitting = [stem for stem, config in files.read_group("dataset").items() if config.get("modality") in accepts]
+    raise UsageError(
+        f"model {name} reads {' and '.join(accepts) or 'nothing (its YAML has no `accepts`)'}: say which data to check "
+        f"it on, dataset=NAME. Data sets that fit: {', '.join(fitting) or 'none'}."
+    )
+
+
 def _dataset(name: str, words: Sequence[str], arguments: argparse.Namespace) -> "Report":
-    from sam_bench.config.compose import compose_specs
+    from sam_bench.config.compose import unpaired
     from sam_bench.contract import datasets
 
-    if not any(word.startswith("model=") for word in words):
-        modality = files.read_component("dataset", name).get("modality")
-        words = [*words, "model=fastnet_tiny"] if modality == "image" else words
-    config = compose_specs(words)[0].config
-    return datasets.check(datasets.of_config(config, name, places.data_dir()))
+    return datasets.check(datasets.of_config(unpaired(words), name, places.data_dir()))
 
 
 def _launcher(name: str, words: Sequence[str], arguments: argparse.Namespace) -> "Report":
@@ -149,6 +160,8 @@ def _launcher(name: str, words: Sequence[str], arguments: argparse.Namespace) ->
     places.results_dir().mkdir(parents=True, exist_ok=True)
     folder = Path(tempfile.mkdtemp(prefix="check-", dir=places.results_dir()))  # where all nodes look
     try:
+        if name == "local" and words[1:]:
+            raise UsageError(f"{words[1]}: launcher=local has no options.")
         if name == "local":
             engine: Engine = local.LocalEngine(folder, local.slots([cell], 1, 1))
         else:

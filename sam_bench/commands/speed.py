@@ -1,9 +1,11 @@
 """`sam-bench speed`."""
 
 import argparse
+import contextlib
 import importlib
+import sys
 
-from sam_bench.commands.words import need_bench
+from sam_bench.commands.words import add_json, need_bench, put_json
 
 
 def register(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -20,4 +22,10 @@ def run(arguments: argparse.Namespace) -> int:
     module = importlib.import_module(f"sam_bench.speed.{arguments.what}")
     parser = argparse.ArgumentParser(f"sam-bench speed {arguments.what}", description=module.__doc__)
     module.add_arguments(parser)
-    return int(module.main(parser.parse_args(arguments.arguments)))
+    add_json(parser)
+    args = parser.parse_args(arguments.arguments)
+    with contextlib.redirect_stdout(sys.stderr) if args.json == "-" else contextlib.nullcontext():
+        found = module.run(args)
+    if args.json:
+        put_json(found, args.json)
+    return 0

@@ -1,11 +1,10 @@
 """`sam-bench status`."""
 
 import argparse
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sam_bench.commands.words import add_experiment, add_filter, need_bench, same_words
+from sam_bench.commands.words import add_experiment, add_filter, add_json, need_bench, put_json, same_words
 from sam_bench.store import places
 from sam_bench.store.index import status as status_of
 from sam_bench.sweeps.standing import counts, describe
@@ -20,7 +19,7 @@ def register(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
     )  # fmt: skip
     add_experiment(status)
     add_filter(status)
-    status.add_argument("--json", action="store_true", help="a list of objects instead of text")
+    add_json(status)
     status.set_defaults(run=run)
 
 
@@ -33,8 +32,9 @@ def run(arguments: argparse.Namespace) -> int:
     cells = matching(plan(arguments.experiment, arguments.overrides), arguments.filter)
     rows = status_of([cell.run_id for cell in cells], places.results_dir())
     if arguments.json:
-        print(json.dumps(rows, indent=1))
-        return 0
+        put_json(rows, arguments.json)
+        if arguments.json == "-":
+            return 0
     for row in rows:
         print(f"{row['status']:9} {row['run_id']}  {describe(row)}".rstrip())
     print(counts(rows))

@@ -4,6 +4,7 @@ import argparse
 import contextlib
 import glob
 import importlib.util
+import json
 import os
 import shlex
 import sys
@@ -35,6 +36,34 @@ def add_filter(parser: argparse.ArgumentParser) -> None:
         "--filter", action="append", default=[], metavar="KEY=VALUE,...",
         help="only cells with one of these values, for instance optimizer=sam or seed=0,1; may be given several times",
     )  # fmt: skip
+
+
+def add_json(parser: argparse.ArgumentParser) -> None:
+    """The option --json [FILE]."""
+    parser.add_argument(
+        "--json", nargs="?", const="-", metavar="FILE",
+        help="print JSON instead of text; with a FILE (.json), write it there and print the text",
+    )  # fmt: skip
+
+
+def put_json(found: object, where: str) -> None:
+    """Print as JSON (where = "-"), or write it to a file; raises UsageError where that cannot be written."""
+    text = json.dumps(found, indent=1)
+    if where == "-":
+        print(text)
+        return
+    try:
+        Path(where).write_text(text + "\n")
+    except OSError as error:
+        raise UsageError(f"--json {where} cannot be written: {error.strerror}.") from error
+
+
+def apart(argv: Sequence[str]) -> list[str]:
+    """The words with a "-" after each --json that no FILE follows: argparse would take the next word for it."""
+    words: list[str] = []
+    for word, following in zip(argv, [*argv[1:], ""], strict=True):
+        words += [word, "-"] if word == "--json" and not following.endswith(".json") else [word]
+    return words
 
 
 def add_engine(parser: argparse.ArgumentParser) -> None:

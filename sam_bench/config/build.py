@@ -2,6 +2,7 @@
 
 import importlib.machinery
 import importlib.util
+import pkgutil
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -32,6 +33,12 @@ def _find_own_code(config: Mapping[str, Any]) -> None:
         for folder in _own_code if importlib.util.find_spec(package) is None else ():
             if importlib.machinery.PathFinder.find_spec(package, [str(folder)]):
                 sys.path.append(str(folder))
+
+
+def imported(target: str) -> Any:
+    """What a `_target_` names, also one of the current folder; raises ImportError, AttributeError or ValueError."""
+    _find_own_code({"_target_": target})
+    return pkgutil.resolve_name(target)
 
 
 def _targets(node: Any) -> Iterator[str]:

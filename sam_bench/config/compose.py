@@ -24,8 +24,9 @@ from omegaconf.errors import OmegaConfBaseException
 from sam_bench.api import RunSpec
 from sam_bench.config import files
 from sam_bench.config.resolved import Composed, resolve, without_hydra
-from sam_bench.config.rules import check
+from sam_bench.config.rules import check, check_options
 from sam_bench.errors import UsageError, did_you_mean
+from sam_bench.options.component import check_component
 from sam_bench.store import studies
 from sam_bench.store.disk import checksum
 from sam_bench.store.identity import run_id
@@ -92,7 +93,7 @@ def _explain(compose: Compose, overrides: Sequence[str], error: Exception) -> Us
         except (HydraException, OmegaConfBaseException):
             known = list(_keys(OmegaConf.to_container(without_hydra(compose(good)), resolve=False)))
             if key not in known:
-                return UsageError(f"unknown key {key!r}. {did_you_mean(key, [*known, *groups])}")
+                return UsageError(f"unknown key {key!r}. {did_you_mean(key, {*known, *groups})}")
             break
         good.append(line)
     return broken
@@ -236,14 +237,31 @@ def _tuned(compose: Compose, cells: Sequence[RunSpec], study: str | None, asked:
         yield from _cells(compose, (), _parse([*cell.overrides, *studies.words(found)]), composed)
 
 
+def unpaired(overrides: Sequence[str]) -> dict[str, Any]:
+    """The configuration of overrides of which one part is used by itself: its parts need not go together."""
+    with _composer() as compose:
+        parsed = _parse(overrides)
+        _check_names(parsed, set(GlobalHydra.instance().config_loader().list_groups("")))
+        if several := [_line(override) for override in parsed if override.is_sweep_override()]:
+            raise UsageError(f"{several[0]}: give one value here.")
+        try:
+            resolved = resolve(without_hydra(compose(list(overrides))))
+        except (HydraException, OmegaConfBaseException) as error:
+            raise _explain(compose, overrides, error) from None
+    check_options(resolved)
+    return {**resolved, "dataset": _known_by_content(resolved["dataset"])}
+
+
 def launcher_config(name: str, overrides: Sequence[str]) -> dict[str, Any]:
     """configs/launcher/`name`.yaml with overrides `launcher.key=value`; raises UsageError for any that is wrong."""
     with _composer() as compose:
         words = [f"+launcher={name}", *overrides]
         try:
-            return resolve(compose(words).launcher)
+            config = resolve(compose(words).launcher)
         except (HydraException, OmegaConfBaseException) as error:
             raise _explain(compose, words, error) from None
+    check_component("launcher", config)
+    return config
 
 
 # -- the Hydra application -----------------------------------------------------------------------------------------

@@ -9,10 +9,10 @@ from typing import Any
 
 from sam_bench.config import files
 from sam_bench.errors import UsageError, did_you_mean
-from sam_bench.options.component import GROUPS, check_all
+from sam_bench.options.component import OF_A_RUN, check_all
 from sam_bench.options.run import Run
 
-TOP = {*GROUPS, "train", "logger", "tuned", *(field.name for field in fields(Run))}
+TOP = {*OF_A_RUN, "train", "tuned", *(field.name for field in fields(Run))}
 
 
 def no_cpp_compiler() -> str:
@@ -21,11 +21,16 @@ def no_cpp_compiler() -> str:
     return "" if shutil.which(name) else f"there is no C++ compiler ({name}; the variable CXX may name another)"
 
 
-def check(config: Mapping[str, Any], labels: Mapping[str, Any]) -> None:
-    """Raise UsageError for an unknown key, a value out of its range, or parts that do not go together."""
+def check_options(config: Mapping[str, Any]) -> None:
+    """Raise UsageError for an unknown key or a value out of its range."""
     if unknown := sorted(set(config) - TOP):
         raise UsageError(f"unknown key {unknown[0]!r}. {did_you_mean(unknown[0], TOP)}")
     check_all(config)
+
+
+def check(config: Mapping[str, Any], labels: Mapping[str, Any]) -> None:
+    """Raise UsageError for an unknown key, a value out of its range, or parts that do not go together."""
+    check_options(config)
     train = config["train"]
     if (train["budget"] == "seconds") != (train["seconds"] is not None):
         raise UsageError("train.seconds and train.budget=seconds belong together: give both or neither.")

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from sam_bench.api import Batch
 from sam_bench.contract.result import Broken, Finding, NotApplicable, Point, Report, point, results
 from sam_bench.datasets.task import Task
 
@@ -101,7 +102,7 @@ def _identities(task: Task, index: Tensor) -> Iterable[str | bytes]:
     return (
         hashlib.sha256(row.numpy().tobytes()).digest()
         for part in torch.split(index, 1024)
-        for row in task.collate(part).x.reshape(len(part), -1)
+        for row in _tensors(task.collate(part))["x"].reshape(len(part), -1)
     )
 
 
@@ -170,13 +171,14 @@ def _shown(lines: Sequence[str]) -> str:
 
 @point("5", "a batch is what models and methods expect",
        "collate(index) answers an object with len, y, select(index) and to(device), equal for equal indices; see "
-       "sam_bench.datasets.task.Batch.")  # fmt: skip
+       "sam_bench.api.Batch.")  # fmt: skip
 def batches(subject: DataSubject) -> str:
     """len, y, select, to, finite inputs, the same batch twice, and augmentation as a function of its generator."""
     task, index = subject.task, subject.task.splits["train"][:6]
     batch = task.collate(index)
-    if len(batch) != len(index) or len(batch.y) != len(index):
-        raise Broken(f"a batch of {len(index)} has length {len(batch)} and {len(batch.y)} labels")
+    labelled = 0 if batch.y is None else len(batch.y)
+    if batch.y is None or {len(batch), labelled} != {len(index)}:
+        raise Broken(f"a batch of {len(index)} has length {len(batch)} and {labelled} labels")
     if not _equal(batch.y, task.targets[index]):
         raise Broken("the labels of a batch are not those of its samples")
     part = torch.tensor([4, 1])
@@ -191,12 +193,12 @@ def batches(subject: DataSubject) -> str:
     return f"{', '.join(_tensors(batch))}: finite, and the same twice"
 
 
-def _tensors(batch: Any) -> dict[str, Tensor]:
+def _tensors(batch: Batch) -> dict[str, Tensor]:
     found = {name: getattr(batch, name, None) for name in FIELDS}
     return {name: value for name, value in found.items() if isinstance(value, Tensor)}
 
 
-def _same_batch(a: Any, b: Any, otherwise: str) -> None:
+def _same_batch(a: Batch, b: Batch, otherwise: str) -> None:
     left, right = _tensors(a), _tensors(b)
     if left.keys() != right.keys() or not all(_equal(left[name], right[name]) for name in left):
         raise Broken(otherwise)

@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from sam_bench.api import Method
 from sam_bench.contract.problem import BASES, TOTAL, Closure, frozen, gap, net, same, weights
 from sam_bench.contract.result import Broken, Finding, NotApplicable, point
 from sam_bench.contract.subject import Subject
@@ -38,7 +39,7 @@ def neutral(subject: Subject) -> str:
     return f"{STEPS} steps over {', '.join(subject.bases)}: equal, state included"
 
 
-def _same_state(optimizer: Any, bare: torch.optim.Optimizer, base: str) -> None:
+def _same_state(optimizer: Method, bare: torch.optim.Optimizer, base: str) -> None:
     """The base holds torch's own state and nothing else: what a method adds breaks Adam or a checkpoint."""
     state, theirs = (
         {index: entry for index, entry in each.state_dict()["state"].items() if entry}
@@ -144,7 +145,7 @@ def resume(subject: Subject) -> str:
     return f"saved before each of {last} steps over {', '.join(subject.bases)}: equal, state included"
 
 
-def _saved(model: nn.Module, optimizer: Any) -> dict[str, Any]:
+def _saved(model: nn.Module, optimizer: Method) -> dict[str, Any]:
     state: dict[str, Any] = frozen({"model": dict(model.state_dict()), "optimizer": optimizer.state_dict()})
     return state
 
@@ -164,7 +165,7 @@ def _through_a_file(state: dict[str, Any]) -> dict[str, Any]:
     return loaded
 
 
-def _equal(model: nn.Module, optimizer: Any, saved: dict[str, Any], where: str) -> None:
+def _equal(model: nn.Module, optimizer: Method, saved: dict[str, Any], where: str) -> None:
     now = _saved(model, optimizer)
     if not same(now["model"], saved["model"]):
         wrong = max((now["model"][key] - value).abs().max().item() for key, value in saved["model"].items())

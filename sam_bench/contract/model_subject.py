@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from sam_bench.api import Batch
 from sam_bench.datasets.task import Task
 
 SAMPLES = 8
@@ -23,7 +24,7 @@ class ModelSubject:
     name: str
     make: Callable[[], nn.Module]
     task: Task
-    renumbered: tuple[Tensor, Any] | None = None  # samples, and a batch of them whose atoms are in another order
+    renumbered: tuple[Tensor, Batch] | None = None  # samples, and a batch of them whose atoms are in another order
     samples: Tensor = field(init=False)
 
     def __post_init__(self) -> None:
@@ -48,7 +49,7 @@ class ModelSubject:
         base.zero_grad()
         return model
 
-    def batch(self, samples: Tensor | None = None) -> Any:
+    def batch(self, samples: Tensor | None = None) -> Batch:
         """The batch of these samples, without augmentation."""
         return self.task.collate(self.samples if samples is None else samples)
 
@@ -57,7 +58,7 @@ class ModelSubject:
         batch = self.batch()
         return self.task.loss(model(batch), batch, getattr(model, "penalty", None)).mean()
 
-    def outputs(self, model: nn.Module, samples: Tensor | None = None, batch: Any = None) -> Tensor:
+    def outputs(self, model: nn.Module, samples: Tensor | None = None, batch: Batch | None = None) -> Tensor:
         """Outputs in evaluation mode, (n, heads * outputs): samples first."""
         model.eval()
         with torch.no_grad():
@@ -74,7 +75,7 @@ def of_config(config: Mapping[str, Any], name: str, data_dir: Path) -> ModelSubj
     return ModelSubject(name, make, task, _renumbered(task, config) if task.modality == "molecule" else None)
 
 
-def _renumbered(task: Task, config: Mapping[str, Any]) -> tuple[Tensor, Any] | None:
+def _renumbered(task: Task, config: Mapping[str, Any]) -> tuple[Tensor, Batch] | None:
     """Some molecules with their atoms in reverse order; without stereo marks, which are told by the order of bonds."""
     from sam_bench.datasets.molecules.alike import renumbered
     from sam_bench.datasets.molecules.assemble import Molecules

@@ -2,11 +2,11 @@
 
 import io
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from sam_bench.api import Batch
 from sam_bench.contract.model_subject import SAMPLES, ModelSubject, measured
 from sam_bench.contract.problem import frozen, same
 from sam_bench.contract.result import Broken, NotApplicable, Point, Report, Verdict, point, results
@@ -193,7 +193,7 @@ POINTS: tuple[Point, ...] = (shape, gradients, mates, renumbering, evaluation, s
 
 
 def model_contract(make: Callable[[], nn.Module], task: Task, *, name: str = "model",
-                   renumbered: tuple[Tensor, Any] | None = None, points: Sequence[Point] = POINTS
+                   renumbered: tuple[Tensor, Batch] | None = None, points: Sequence[Point] = POINTS
                    ) -> Report:  # fmt: skip
     """Hold a model to the points of docs/check.md on the first samples of `task`.
 

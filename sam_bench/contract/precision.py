@@ -3,6 +3,7 @@
 from typing import Any
 
 import torch
+from torch import nn
 
 from sam_bench.contract.problem import BASES, Backwards, Closure, frozen, net, same, weights
 from sam_bench.contract.result import Broken, NotApplicable, point
@@ -111,7 +112,7 @@ def _overflow(subject: Subject, at: int) -> bool:
     return True
 
 
-def _state(model: Any, optimizer: Any) -> Any:
+def _state(model: nn.Module, optimizer: Any) -> Any:
     """Copies of what an overflow must leave alone."""
     if not hasattr(optimizer, "memory"):  # torch's own loop lets the statistics of the model move
         return frozen([[p.detach() for p in model.parameters()], optimizer.state_dict()])

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from sam_bench.api import Method
 from sam_bench.contract.problem import BASES, EPOCH, TOTAL, Closure, net
 from sam_bench.errors import UsageError
 from sam_bench.optim import SharpnessAware, create_optimizer
@@ -134,14 +135,14 @@ class Subject:
         """It without perturbation: rho = 0 and what else it claims to be neutral."""
         return self.make(model, base, **{"rho": 0.0, **self.claims.neutral, **options})
 
-    def train(self, optimizer: Any, model: nn.Module, steps: int, start: int = 0, **data: Any) -> list[Closure]:
+    def train(self, optimizer: Method, model: nn.Module, steps: int, start: int = 0, **data: Any) -> list[Closure]:
         """So many steps; their closures."""
         closures = [Closure(model, step, **data) for step in range(start, start + steps)]
         for closure in closures:
             self.step(optimizer, closure)
         return closures
 
-    def step(self, optimizer: Any, closure: Any) -> Any:
+    def step(self, optimizer: Method, closure: Any) -> Any:
         """One step, with the positions of the samples where it takes them."""
         if isinstance(optimizer, SharpnessAware) or accepts(optimizer.step, "samples"):
             return optimizer.step(closure, samples=closure.samples)

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, Protocol, cast
+from typing import Protocol, cast
 
 import numpy as np
 import torch
@@ -10,21 +10,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from sam_bench import metrics
+from sam_bench.api import Batch
 from sam_bench.datasets.split import checksum
 from sam_bench.errors import UsageError
 
 KINDS = ("regression", "binary", "multiclass")
 Penalty = Callable[[Tensor], Tensor]
-
-
-class Batch(Protocol):
-    """Samples on one device; `y` is (n, num_outputs), or (n,) classes, None until the task sets it."""
-
-    y: Tensor | None
-
-    def __len__(self) -> int: ...
-    def select(self, index: Tensor) -> "Batch": ...
-    def to(self, device: torch.device | str) -> "Batch": ...
 
 
 class Source(Protocol):
@@ -81,7 +72,7 @@ class Task:
         mean, std = (None if moment is None else moment.to(device) for moment in (self.mean, self.std))
         return replace(self, source=self.source.to(device), targets=self.targets.to(device), mean=mean, std=std)
 
-    def collate(self, index: Tensor, *, train: bool = False, generator: torch.Generator | None = None) -> Any:
+    def collate(self, index: Tensor, *, train: bool = False, generator: torch.Generator | None = None) -> Batch:
         """The batch of samples `index` (n,), on the task's device; augmented with `generator` if `train`."""
         batch = self.source.collate(index, train=train, generator=generator)
         batch.y = self.targets[index.to(self.targets.device, non_blocking=True)]

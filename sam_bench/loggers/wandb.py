@@ -28,11 +28,12 @@ from typing import Any, BinaryIO
 
 from sam_bench.api import Record
 from sam_bench.errors import UsageError
+from sam_bench.options.logger import Wandb
+from sam_bench.options.rules import check
 from sam_bench.store import places
 from sam_bench.store.disk import atomic_write, need_real_folder, read_file
 from sam_bench.store.index import curve
 
-MODES = ("offline", "online", "disabled")
 SUMMARY = ("best_epoch", "steps", "grad_evals", "grad_evals_per_step", "sam_fraction", "skipped_steps",
            "train_seconds", "eval_seconds", "setup_seconds", "throughput", "peak_memory_bytes",
            "parameters")  # fmt: skip
@@ -70,8 +71,7 @@ class WandbLogger:
     """One W&B run per cell; `mode` is offline (no account needed), online or disabled, `patience` in seconds."""
 
     def __init__(self, project: str, mode: str = "offline", entity: str | None = None, patience: float = 1.0):
-        if mode not in MODES:
-            raise UsageError(f"logger.mode must be one of {', '.join(MODES)}, not {mode!r}.")
+        check(Wandb, {"mode": mode, "patience": patience}, "logger")
         self.project, self.mode, self.entity, self.patience = project, mode, entity, patience
         self._process: Any = None  # a Popen with pipes
         self._complaints: Any = None

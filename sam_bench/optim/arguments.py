@@ -10,6 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from sam_bench.options.rules import options_of
+
 
 def refuse_other_forms(method: str, args: tuple[object, ...], options: dict[str, object]) -> None:
     """Raise TypeError for the call `SAM(parameters, SGD, lr=0.1)`, which other packages expect."""
@@ -72,6 +74,15 @@ def check_rho(rho: object, where: str = "") -> None:
         raise TypeError(f"rho must be a number >= 0, got {rho!r}{where}{advice}")
     if not 0 <= float(rho) < math.inf:
         raise ValueError(f"rho must be a finite number >= 0, got {rho}{where}")
+
+
+def check_options(declared: type, **values: object) -> None:
+    """Raise ValueError for a value that `declared`, the class of a method's options, does not allow."""
+    known = options_of(declared)
+    for name, value in values.items():
+        plain = value.item() if isinstance(value, numbers.Number) and hasattr(value, "item") else value  # numpy's
+        if not known[name].holds(plain):
+            raise ValueError(f"{name} must be {known[name].wanted}, got {value!r}")
 
 
 def whole_number(name: str, value: object, least: int = 1) -> int:

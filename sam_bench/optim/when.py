@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from sam_bench.optim import distributed
-from sam_bench.optim.arguments import whole_number
+from sam_bench.optim.arguments import check_options, whole_number
 from sam_bench.optim.vector import Vector
+from sam_bench.options import method
 
 TINY = 1e-30
 
@@ -53,8 +54,7 @@ class LargeGradient:
     sigma2_0: float = math.exp(-10)
 
     def __post_init__(self) -> None:
-        if not 0 <= self.delta <= 1:
-            raise ValueError(f"delta must be between 0 and 1, got {self.delta}")
+        check_options(method.AESAM, delta=self.delta)
 
     def __call__(self, g: Vector, memory: dict[str, Any]) -> bool:
         """Whether `s_t >= mu_t + c_t sqrt(sigma2_t)`; waits for the device once."""

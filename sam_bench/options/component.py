@@ -5,12 +5,14 @@ from functools import cache
 from types import ModuleType
 from typing import Any
 
-from sam_bench.options import dataset, method, model, run, schedule
+from sam_bench.options import dataset, launcher, logger, method, model, run, schedule
 from sam_bench.options.rules import check
 
 GROUPS: dict[str, ModuleType] = {
-    "dataset": dataset, "model": model, "base": method, "optimizer": method, "schedule": schedule,
+    "dataset": dataset, "model": model, "base": method, "optimizer": method, "schedule": schedule, "logger": logger,
+    "launcher": launcher,
 }  # fmt: skip
+OF_A_RUN = tuple(group for group in GROUPS if group != "launcher")  # a launcher belongs to a sweep
 # Of a component of the user's own these options are checked, where it has them; it may have others.
 OF_ANY: dict[str, type] = {"base": method.Base, "optimizer": method.Method}
 
@@ -27,9 +29,14 @@ def check_all(config: Mapping[str, Any]) -> None:
     """Raise UsageError for an option of a resolved configuration that is unknown, or has a value it may not have."""
     check(run.Run, {key: value for key, value in config.items() if not isinstance(value, Mapping)}, "")
     check(run.Train, config["train"], "train")
-    for group in GROUPS:
-        target = str(config[group].get("_target_"))
-        if options := declared(group, target):
-            check(options, config[group], group, more=target.startswith("torch."))
-        elif group in OF_ANY:
-            check(OF_ANY[group], config[group], group, more=True)
+    for group in OF_A_RUN:
+        check_component(group, config[group])
+
+
+def check_component(group: str, config: Mapping[str, Any]) -> None:
+    """Raise UsageError for an option of one component that is unknown, or has a value it may not have."""
+    target = str(config.get("_target_"))
+    if options := declared(group, target):
+        check(options, config, group, more=target.startswith("torch."))
+    elif group in OF_ANY:
+        check(OF_ANY[group], config, group, more=True)

@@ -9,18 +9,20 @@ import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
+from typing import Any, cast
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import nn
 
-from sam_bench.config import build, files
+from sam_bench.config import build, compose
 from sam_bench.datasets.images.arrays import ImageBatch, Images
 from sam_bench.datasets.images.augment import Augment
 from sam_bench.datasets.task import Task
 from sam_bench.errors import UsageError
 from sam_bench.optim import create_optimizer
+from sam_bench.speed.shared import add_shared, check_overrides
 from sam_bench.speed.timing import (
     Arms,
     clock,
@@ -36,6 +38,7 @@ from sam_bench.speed.timing import (
 )
 from sam_bench.training import compiled, seeding
 
+Rates = dict[str, list[float]]
 AUGMENTATIONS: dict[str, dict] = {
     "normalise only": {},
     "flip, crop": {"flip": True, "pad": 4},
@@ -49,39 +52,32 @@ PARTS = ("augmentation", "loop", "options", "compile")
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `sam-bench speed images`."""
     parser.add_argument("--models", nargs="+", default=["fastnet_tiny", "wrn16_4"], help="files of configs/model")
-    parser.add_argument("--batch-size", type=int, default=128)
-    parser.add_argument("--steps", type=int, default=5, help="steps per measurement")
-    parser.add_argument("--repeats", type=int, default=7, help="measurements per arm")
     parser.add_argument("--precision", choices=("fp32", "bf16"), default="fp32", help="of the loop")
-    parser.add_argument("--device", default="auto")
-    parser.add_argument("--threads", type=int, help="threads of torch on the CPU (default: torch's)")
-    parser.add_argument(
-        "--cpu-time", action="store_true", help="CPU seconds of one thread: for a machine that is shared"
-    )
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS[:3]), help="compile takes minutes")
+    add_shared(parser, batch_size=128, steps=5, repeats=7, example="model.dropout=0.1")
 
 
-def main(args: argparse.Namespace) -> int:
-    """Measure and print Markdown tables."""
-    device = prepare(args, args.cpu_time)
+def run(args: argparse.Namespace) -> dict[str, Any]:
+    """Measure and print Markdown tables; images per second of each arm, a number for each turn."""
+    check_overrides(args.overrides, ("model",))
+    device = prepare(args)
     seeding.seed_everything(0, deterministic=False)
-    print(_conditions(args, device))
+    here = conditions(device)
+    print(
+        f"{where(here)}; batch {args.batch_size}, {args.steps} steps per measurement, n = {args.repeats} in turn, "
+        f"median (least - most){', CPU seconds' if args.clock == 'cpu' else ''}"
+    )
+    asked = {name: getattr(args, name) for name in ("batch_size", "steps", "precision", "clock")}
+    found: dict[str, Any] = {"conditions": here | asked | {"n": args.repeats}}
     if "augmentation" in args.parts:
-        augmentation(args, device)
+        found["augmentation"] = augmentation(args, device)
     for name in args.models:
         model, task = _model(name, args, device)
         if "loop" in args.parts:
-            loop(name, model, task, args, device)
+            found.setdefault("loop", {})[name] = loop(name, model, task, args, device)
         if {"options", "compile"} & set(args.parts):
-            options(name, model, task, args, device)
-    return 0
-
-
-def _conditions(args: argparse.Namespace, device: torch.device) -> str:
-    return (
-        f"{where(conditions(device))}; batch {args.batch_size}, {args.steps} steps per measurement, "
-        f"n = {args.repeats} in turn, median (least - most){', CPU seconds' if args.cpu_time else ''}"
-    )
+            found.setdefault("options", {})[name] = options(name, model, task, args, device)
+    return found
 
 
 def _images(n: int, augment: Mapping) -> Images:
@@ -91,7 +87,7 @@ def _images(n: int, augment: Mapping) -> Images:
 
 def _model(name: str, args: argparse.Namespace, device: torch.device) -> tuple[nn.Module, Task]:
     """A model of configs/model and a task of exactly `steps` batches of random images."""
-    config = files.read_component("model", name)
+    config = compose.unpaired([f"model={name}", *args.overrides])["model"]
     accepts = config.get("accepts") or ["nothing"]
     if "image" not in accepts:
         raise UsageError(f"{name} reads {' and '.join(accepts)}, not images.")
@@ -106,7 +102,7 @@ def _model(name: str, args: argparse.Namespace, device: torch.device) -> tuple[n
     return build.build_model({"model": config}, task).to(device), task.to(device)
 
 
-def augmentation(args: argparse.Namespace, device: torch.device) -> None:
+def augmentation(args: argparse.Namespace, device: torch.device) -> Rates:
     """Batches alone, for each recipe."""
     generator = torch.Generator(device).manual_seed(0)
     images = _images(20_000, {}).to(device)
@@ -116,9 +112,15 @@ def augmentation(args: argparse.Namespace, device: torch.device) -> None:
         source = replace(images, augment=Augment.from_options(options))
         arms[name] = partial(_repeat, args.steps, partial(source.collate, index, train=True, generator=generator))
     seconds = interleave(arms, args, device)
+    rates = _rates(seconds, args)
+    show("Augmentation alone", ["recipe", "images/s"], [[name, spread(r, ",.0f")] for name, r in rates.items()])
+    return rates
+
+
+def _rates(seconds: Mapping[str, list[float]], args: argparse.Namespace) -> Rates:
+    """Images per second of each arm, turn by turn."""
     n = args.steps * args.batch_size
-    rows = [[name, spread([n / s for s in values], ",.0f")] for name, values in seconds.items()]
-    show("Augmentation alone", ["recipe", "images/s"], rows)
+    return {name: [n / s for s in values] for name, values in seconds.items()}
 
 
 def _repeat(times: int, call: Callable[[], object]) -> None:
@@ -139,19 +141,19 @@ def _autocast(device: torch.device, precision: str) -> Callable:
     return partial(torch.autocast, device.type, dtype=torch.bfloat16, enabled=precision == "bf16")
 
 
-def loop(name: str, model: nn.Module, task: Task, args: argparse.Namespace, device: torch.device) -> None:
+def loop(name: str, model: nn.Module, task: Task, args: argparse.Namespace, device: torch.device) -> Rates:
     """The bare step; the step after augmentation; the step through ERM's mechanism; the whole loop of a run."""
     autocast = _autocast(device, args.precision)
     base = torch.optim.SGD(model.parameters(), lr=1e-3, momentum=0.9)
     method = create_optimizer("erm", base, model)
     generator = torch.Generator(device).manual_seed(0)
     batches = task.splits["train"].split(args.batch_size)
-    fixed = [task.collate(index) for index in batches]
-    x = [batch.x for batch in fixed]
+    fixed = [cast(ImageBatch, task.collate(index)) for index in batches]
+    ready = [(batch.x, cast(torch.Tensor, batch.y)) for batch in fixed]
 
     def bare() -> None:
-        for images, batch in zip(x, fixed, strict=True):
-            step(model, base, images, batch.y, autocast)
+        for x, y in ready:
+            step(model, base, x, y, autocast)
 
     def augment() -> None:
         for index in batches:
@@ -167,12 +169,10 @@ def loop(name: str, model: nn.Module, task: Task, args: argparse.Namespace, devi
     seconds = interleave(arms, args, device)
     rest = [whole - alone for whole, alone in zip(seconds["whole loop"], seconds["augmentation"], strict=True)]
     seconds["whole loop less augmentation"] = rest
-    n = args.steps * args.batch_size
-    rows = [
-        [arm, spread([n / s for s in values], ",.0f"), spread(ratios(seconds, arm, "bare step"))]
-        for arm, values in seconds.items()
-    ]
+    rates = _rates(seconds, args)
+    rows = [[arm, spread(r, ",.0f"), spread(ratios(seconds, arm, "bare step"))] for arm, r in rates.items()]
     show(f"Loop, {name}, {args.precision} ({USUAL})", ["arm", "images/s", "time / bare step"], rows)
+    return rates
 
 
 def _closure(model: nn.Module, task: Task, batch, autocast: Callable) -> torch.Tensor:
@@ -183,31 +183,30 @@ def _closure(model: nn.Module, task: Task, batch, autocast: Callable) -> torch.T
     return losses.detach()
 
 
-def options(name: str, model: nn.Module, task: Task, args: argparse.Namespace, device: torch.device) -> None:
+def options(name: str, model: nn.Module, task: Task, args: argparse.Namespace, device: torch.device) -> Rates:
     """The bare step by precision, memory format and compilation."""
-    batch = task.collate(task.splits["train"][: args.batch_size])
+    batch = cast(ImageBatch, task.collate(task.splits["train"][: args.batch_size]))
+    y = cast(torch.Tensor, batch.y)
     formats = {"channels first": batch.x.contiguous(), "channels last": batch.x}
     base = torch.optim.SGD(model.parameters(), lr=1e-3, momentum=0.9)
     arms = {}
     for precision in ("fp32", "bf16"):
         for layout, x in formats.items():
-            call = partial(step, model, base, x, batch.y, _autocast(device, precision))
+            call = partial(step, model, base, x, y, _autocast(device, precision))
             arms[f"{precision}, {layout}"] = partial(_repeat, args.steps, call)
     if "compile" in args.parts:
         if obstacle := compiled.obstacle(device):
             raise UsageError(f"--parts compile: {obstacle}.")
         passes = compiled.Compiled(model, args.batch_size, deterministic=False)
         for precision in ("fp32", "bf16"):
-            call = partial(step, passes, base, batch.x, batch.y, _autocast(device, precision))
+            call = partial(step, passes, base, batch.x, y, _autocast(device, precision))
             arms[f"{precision}, channels last, compiled"] = partial(_repeat, args.steps, call)
             print(f"\nFirst step of {name}, {precision}, compiled anew: {_first(call, args, device):.0f} s (n = 1)")
     seconds = interleave(arms, args, device)
-    first, n = next(iter(arms)), args.steps * args.batch_size
-    rows = [
-        [arm, spread([n / s for s in values], ",.0f"), spread(ratios(seconds, first, arm), ".2f")]
-        for arm, values in seconds.items()
-    ]
+    first, rates = next(iter(arms)), _rates(seconds, args)
+    rows = [[arm, spread(r, ",.0f"), spread(ratios(seconds, first, arm), ".2f")] for arm, r in rates.items()]
     show(f"Step, {name}", ["arm", "images/s", f"times as fast as {first}"], rows)
+    return rates
 
 
 def _first(call: Callable[[], None], args: argparse.Namespace, device: torch.device) -> float:

@@ -6,14 +6,10 @@ numbers in every arm.
 """
 
 import argparse
-import contextlib
-import json
 import statistics
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -24,8 +20,10 @@ from sam_bench.config import build, compose
 from sam_bench.datasets.task import Task
 from sam_bench.errors import UsageError
 from sam_bench.optim import create_optimizer
+from sam_bench.speed.against import arm_name, foreign_step
 from sam_bench.speed.optimizers import fitting
 from sam_bench.speed.reading import reading
+from sam_bench.speed.shared import add_shared, check_overrides
 from sam_bench.speed.timing import (
     Arms,
     conditions,
@@ -63,35 +61,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--base", default="adam", help="a file of configs/base")
     add("--optimizers", nargs="*", default=list(OPTIMIZERS), help="files of configs/optimizer, beside erm")
     add("--precision", nargs="+", choices=("fp32", "bf16"), default=["fp32", "bf16"])
-    add("--batch-size", type=int, default=32)
-    add("--set", nargs="+", default=[], metavar="KEY=VALUE", dest="overrides",
-        help="any key of the YAMLs: model.hidden=200 model.depth=4 dataset.verify=false")  # fmt: skip
-    add("--steps", type=int, default=50, help="steps per measurement, at most an epoch; also an epoch of the methods")
-    add("--repeats", type=int, default=5, help="measurements per arm (n)")
+    add("--against", metavar="DIR", help="a checkout of the authors' code whose file sam_bench_step.py makes its step")
     add(
         "--parts", nargs="+", choices=PARTS, default=list(PARTS), help="reading: the molecules, in a process of its own"
     )
-    add("--device", default="auto")
-    add("--threads", type=int, help="threads of torch on the CPU (default: torch's)")
-    add("--cpu-time", action="store_true", help="CPU seconds of one thread: for a machine that is shared")
-    add("--json", nargs="?", const="-", metavar="FILE", help="the numbers as JSON, to FILE or alone to the output")
+    add_shared(parser, batch_size=32, steps=50, repeats=5, example="model.hidden=200 dataset.verify=false base.lr=1e-3")
 
 
-def main(args: argparse.Namespace) -> int:
-    """Measure; print Markdown tables or JSON."""
-    device = prepare(args, args.cpu_time)
-    alone = args.json == "-"
-    with contextlib.redirect_stdout(sys.stderr) if alone else contextlib.nullcontext():
-        found = measure(args, device)
-    if alone:
-        print(json.dumps(found, indent=1))
-    elif args.json:
-        Path(args.json).write_text(json.dumps(found, indent=1))
-    return 0
-
-
-def measure(args: argparse.Namespace, device: torch.device) -> dict[str, Any]:
-    """All that was asked for, printed on the way; `molecules_per_second` is that of erm in the first precision."""
+def run(args: argparse.Namespace) -> dict[str, Any]:
+    """Measure all that was asked for, print Markdown tables; `molecules_per_second` is erm's in the first precision."""
+    check_overrides(args.overrides, ("dataset", "model", "base", "split_seed"))
+    if args.against and "step" not in args.parts:
+        raise UsageError("--against compares steps: leave --parts reading out.")
+    device = prepare(args)
     words = [f"model={args.model}", f"dataset={args.dataset}", f"base={args.base}", *args.overrides]
     config = compose.compose_specs(words)[0].config
     if config["dataset"]["modality"] != "molecule":
@@ -119,7 +101,7 @@ def setting(args: argparse.Namespace, config: Mapping, task: Task, device: torch
         "batch_size": args.batch_size,
         "base": args.base,
         **conditions(device),
-        "clock": "cpu" if args.cpu_time else "wall",
+        "clock": args.clock,
         "steps": args.steps,
         "n": args.repeats,
     }
@@ -213,7 +195,7 @@ class Work:
         model, epoch = self.model(), len(self.batches)
         total = epoch * (self.args.repeats + 1)
         options = {"total_steps": total, "steps_per_epoch": epoch} | fitting(epoch).get(name, {})
-        method = create_optimizer(name, build.build_base(self.config, model), model, **options)
+        method = create_optimizer(name, self.args.base, model, base_options=self.base_options, **options)
 
         def step(number: int) -> None:
             index = self.batches[number]
@@ -226,13 +208,19 @@ class Work:
 
         return step
 
+    @property
+    def base_options(self) -> dict[str, Any]:
+        """Of the base, as `--set` has them."""
+        return {key: value for key, value in self.config["base"].items() if key != "_target_"}
+
     def loop(self, precision: str) -> Callable[[], float]:
         """An epoch of the loop of `sam-bench run` on the same molecules."""
         few = {name: index[:2] for name, index in self.task.splits.items()}
         task = replace(self.task, splits=few | {"train": torch.cat(list(self.batches))}, split_sha256="")
         args = argparse.Namespace(**{**vars(self.args), "precision": precision})
         model = self.model()
-        return partial(whole_loop, model, build.build_base(self.config, model), task, args, self.device)
+        base = create_optimizer(BASE, self.args.base, model, base_options=self.base_options).base
+        return partial(whole_loop, model, base, task, args, self.device)
 
 
 def steps(work: Work, precision: str) -> dict[str, Any]:
@@ -241,6 +229,9 @@ def steps(work: Work, precision: str) -> dict[str, Any]:
     matrix = torch.randn(side, side, device=work.device, dtype=torch.bfloat16 if precision == "bf16" else None)
     names = [BASE, *(name for name in work.args.optimizers if name != BASE)]
     stepped = {name: work.method(name, precision) for name in names} | {PASS: work.alone(work.model(), precision)}
+    their = arm_name(work.args.against) if work.args.against else None
+    if their:
+        stepped[their] = foreign_step(work.args.against, work.config, work.task, work.batches)
     arms: Arms = {BATCHING: work.batching, LOOP: work.loop(precision), PRODUCT: partial(_products, matrix)}
     count = len(work.batches)
     seconds = interleave(arms, work.args, work.device, stepped, count)
@@ -260,6 +251,10 @@ def steps(work: Work, precision: str) -> dict[str, Any]:
         "peak_gflop_per_second": _told(peak),
         "share_of_peak": _told(reached),
     }
+    if their:
+        faster = ratios(seconds, their, BASE)
+        found["times_as_fast"] = _told(faster)
+        print(f"{BASE}, {precision}, is {spread(faster, '.2f')} times as fast as {their} as it runs")
     if work.device.type == "cuda":
         busy = kernel_seconds(partial(repeat_steps, stepped[BASE], count), work.device)
         found["launch_bound_share"] = max(0.0, 1 - busy / statistics.median(seconds[BASE]))

@@ -8,26 +8,23 @@ random numbers, so that a model with random depth does the same work in each.
 import argparse
 import copy
 import gc
-import json
 import statistics
 import time
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from sam_bench.errors import UsageError
 from sam_bench.optim import SharpnessAware, create_optimizer
 from sam_bench.speed import peers as against
+from sam_bench.speed.shared import CLOCKS, add_shared, check_overrides
 from sam_bench.speed.timing import conditions, prepare, ratios, show, spread, wait, where
-from sam_bench.speed.workload import Workload, build_workload
+from sam_bench.speed.workload import Workload, build_workload, configuration
 from sam_bench.training import seeding
 
 REQUIRED = ("erm", "sam", "looksam", "ae_sam", "ae_looksam", "graphsam", "vsam")
 NEIGHBOURS = ("sam_every_k", "fsam", "asam", "gsam", "esam", "ausam", "msam", "sam_vi", "extrapolated_sgd")
-CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}
 BARE = "bare base"
 WATCHED_STEPS = 7  # more than LookSAM's cycle
 
@@ -39,23 +36,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--base", default="adam", help="a file of configs/base")
     parser.add_argument("--optimizers", nargs="+", default=[*REQUIRED, *NEIGHBOURS], help="files of configs/optimizer")
     parser.add_argument("--against", choices=("pytorch_optimizer",), help="the same methods of this package, alongside")
-    parser.add_argument("--batch-size", type=int, default=32)
-    parser.add_argument("--steps", type=int, default=10, help="steps per measurement; also an epoch of the methods")
-    parser.add_argument("--repeats", type=int, default=7, help="measurements per arm (n)")
-    parser.add_argument("--clock", choices=CLOCKS, default="wall", help="cpu: processor time, for a busy machine")
-    parser.add_argument("--device", default="auto")
-    parser.add_argument("--threads", type=int, help="threads of torch on the CPU (default: torch's)")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the numbers to FILE too")
+    add_shared(parser, batch_size=32, steps=10, repeats=7, example="model.hidden=200 base.lr=1e-3")
 
 
-def main(args: argparse.Namespace) -> int:
-    """Measure and print a Markdown table."""
-    device = prepare(args, cpu_time=False)
-    if args.clock == "cpu" and device.type == "cuda":
-        raise UsageError("--clock cpu does not see a GPU's work: leave it out.")
+def run(args: argparse.Namespace) -> dict[str, Any]:
+    """Measure and print a Markdown table; the numbers, of each turn where there are several."""
+    check_overrides(args.overrides, ("base",) if args.model == "mlp" else ("dataset", "model", "base"))
+    device = prepare(args)
     seeding.seed_everything(0, deterministic=False)
-    workload = build_workload(args, device)
-    arms = build_arms(args, workload)
+    config = configuration(args)
+    workload = build_workload(args, device, config)
+    arms = build_arms(args, workload, config["base"])
     seconds = measure(arms, args)
     bare, _ = extra_memory(arms[BARE])
     rows = [
@@ -65,9 +56,7 @@ def main(args: argparse.Namespace) -> int:
         print(f"left out: {name} met a loss or gradient that is not finite and skipped {arms[name].skipped} steps")
     described = describe(args, workload, seconds)
     report(described, rows)
-    if args.json:
-        args.json.write_text(json.dumps({"conditions": described, "rows": rows}, indent=1))
-    return 0
+    return {"conditions": described, "rows": rows}
 
 
 # -- what is trained -----------------------------------------------------------------------------------------------
@@ -132,24 +121,26 @@ def fitting(steps: int) -> dict[str, dict]:
     return {"vsam": {"K": steps, "M": max(1, steps // 2)}, "extrapolated_sgd": {"rho": 1e-4}}
 
 
-def build_arms(args: argparse.Namespace, workload: Workload) -> dict[str, Arm]:
-    """The bare base, our methods and, if asked for, theirs."""
+def build_arms(args: argparse.Namespace, workload: Workload, base: Mapping[str, Any]) -> dict[str, Arm]:
+    """The bare base with the options of its YAML and of --set, our methods and, if asked for, theirs."""
+    options = {key: value for key, value in base.items() if key != "_target_"}
     total = args.steps * (args.repeats + 10)
     own = fitting(args.steps)
 
     def ours(name: str) -> Callable[[nn.Module], SharpnessAware]:
         return lambda model: create_optimizer(
-            name, args.base, model, total_steps=total, steps_per_epoch=args.steps, **own.get(name, {})
-        )
+            name, args.base, model, base_options=options, total_steps=total, steps_per_epoch=args.steps,
+            **own.get(name, {}),
+        )  # fmt: skip
 
     def bare(model: nn.Module) -> torch.optim.Optimizer:
-        return create_optimizer("erm", args.base, model).base
+        return create_optimizer("erm", args.base, model, base_options=options).base
 
     arms = {BARE: Arm(BARE, workload, bare, _drive_bare)}
     for name in args.optimizers:
         arms[name] = Arm(name, workload, ours(name), _drive_ours)
         if args.against and name in against.METHODS:
-            arms[f"{name} ({args.against})"] = Arm(name, workload, *against.make_and_drive(name, args.base))
+            arms[f"{name} ({args.against})"] = Arm(name, workload, *against.make_and_drive(name, bare))
     return arms
 
 
@@ -183,26 +174,31 @@ def extra_memory(arm: Arm, bare: int = 0) -> tuple[int, float]:
 
     Under these come the activations. Also what they are beyond `bare`, in units of the weights.
     """
-    around = _alive()
-    twin = Arm(arm.name, arm.workload, arm.make, arm.drive)
-    most = 0
+    around = _storages()
+    gc.freeze()  # what there is already need not be looked through at every pass
+    try:
+        twin = Arm(arm.name, arm.workload, arm.make, arm.drive)
+        most = 0
 
-    def watch() -> None:
-        nonlocal most
-        most = max(most, _alive() - around)
+        def watch() -> None:
+            nonlocal most
+            most = max(most, sum(size for at, size in _storages().items() if at not in around))
 
-    for step in range(getattr(twin.optimizer, "warm_up", 0) + WATCHED_STEPS):
-        twin.watch = watch if step >= 1 else None
-        twin.step()
+        for step in range(getattr(twin.optimizer, "warm_up", 0) + WATCHED_STEPS):
+            twin.watch = watch if step >= 1 else None
+            twin.step()
+    finally:
+        gc.unfreeze()
     weights = sum(p.numel() * p.element_size() for p in arm.model.parameters())
     return most, (most - bare) / weights
 
 
-def _alive() -> int:
+def _storages() -> dict[int, int]:
+    """Where the tensors lie that Python knows of, and how many bytes each has."""
     gc.collect()
     # By type, not isinstance: that would wake the deprecated objects of other modules.
     tensors = [o for o in gc.get_objects() if type(o) in (Tensor, nn.Parameter)]
-    return sum({t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in tensors}.values())
+    return {t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in tensors}
 
 
 # -- reporting -------------------------------------------------------------------------------------------------------

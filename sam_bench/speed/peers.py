@@ -8,14 +8,15 @@ import torch
 from torch import Tensor, nn
 
 from sam_bench.errors import UsageError
-from sam_bench.optim import create_optimizer
 
 METHODS = ("sam", "asam", "asam_all", "looksam", "fsam", "gsam")
 BASE_OPTIONS = ("lr", "betas", "eps", "momentum", "weight_decay")
 
 
-def make_and_drive(name: str, base: str) -> tuple[Callable[[nn.Module], Any], Callable]:
-    """A maker of pytorch_optimizer's method `name` with our options, and what one step of it is.
+def make_and_drive(
+    name: str, base: Callable[[nn.Module], torch.optim.Optimizer]
+) -> tuple[Callable[[nn.Module], Any], Callable]:
+    """A maker of pytorch_optimizer's method `name` with our options around `base`, and what one step of it is.
 
     Raises UsageError where the package is missing.
     """
@@ -25,7 +26,7 @@ def make_and_drive(name: str, base: str) -> tuple[Callable[[nn.Module], Any], Ca
         raise UsageError("--against needs pytorch_optimizer: pip install 'sam-bench[dev]'") from None
 
     def make(model: nn.Module) -> Any:
-        made = create_optimizer("erm", base, model).base
+        made = base(model)
         options = {key: value for key, value in made.defaults.items() if key in BASE_OPTIONS}
         params, kind = list(model.parameters()), type(made)
         if name == "gsam":

@@ -15,6 +15,7 @@ from sam_bench.datasets.task import Task
 from sam_bench.errors import UsageError
 from sam_bench.optim import create_optimizer
 from sam_bench.options.run import Train
+from sam_bench.speed.shared import CLOCKS
 from sam_bench.training import provenance
 from sam_bench.training.clock import Clock
 from sam_bench.training.life import pick_device
@@ -26,14 +27,16 @@ Arms = Mapping[str, Callable[[], float | None]]  # an arm that has a clock of it
 Steps = Mapping[str, Callable[[int], None]]  # an arm whose steps are measured one by one
 
 
-def prepare(args: argparse.Namespace, cpu_time: bool) -> torch.device:
+def prepare(args: argparse.Namespace) -> torch.device:
     """The device, with the threads that were asked for; raises UsageError for numbers that measure nothing."""
     if min(args.batch_size, args.steps, args.repeats) < 1:
         raise UsageError("--batch-size, --steps and --repeats are numbers from 1 on.")
     device = pick_device(args.device)
     keep_freed()  # as a run does
-    if cpu_time and (device.type != "cpu" or args.threads != 1):
-        raise UsageError("--cpu-time counts one thread: it goes with --device cpu --threads 1.")
+    if args.clock == "cpu":
+        if device.type != "cpu" or args.threads not in (None, 1):
+            raise UsageError("--clock cpu counts one thread of a CPU: add --device cpu, and leave --threads out.")
+        torch.set_num_threads(1)
     if args.threads:
         torch.set_num_threads(args.threads)
     return device
@@ -56,8 +59,8 @@ def where(c: Mapping[str, Any]) -> str:
 
 
 def clock(args: argparse.Namespace) -> Callable[[], float]:
-    """The clock that `--cpu-time` says."""
-    return time.process_time if args.cpu_time else time.perf_counter
+    """The clock that `--clock` names."""
+    return CLOCKS[args.clock]
 
 
 def wait(device: torch.device) -> None:

@@ -1,7 +1,7 @@
 """The model, batch and closure on which the cost of a method is measured."""
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any, cast
@@ -30,19 +30,31 @@ class Workload:
         return sum(p.numel() for p in self.model.parameters())
 
 
-def build_workload(args: argparse.Namespace, device: torch.device) -> Workload:
-    """The model of the command line; raises UsageError for an unknown one."""
+def configuration(args: argparse.Namespace) -> Mapping[str, Any]:
+    """The configuration of the command line; raises UsageError for what is unknown, or does not go together."""
+    words = [f"dataset={args.dataset}", f"base={args.base}", *args.overrides]
+    if args.model == "mlp":
+        return compose.unpaired(words)
+    accepts = files.read_component("model", args.model, also=["mlp"]).get("accepts") or []
+    words.insert(0, f"model={args.model}")
+    if "image" in accepts:  # the images are random
+        return compose.unpaired(words)
+    return compose.compose_specs(words)[0].config
+
+
+def build_workload(args: argparse.Namespace, device: torch.device, config: Mapping[str, Any] | None = None) -> Workload:
+    """The model of a `configuration`, which the model `mlp` does not need."""
     if args.model == "mlp":
         model = nn.Sequential(nn.Linear(256, 512), nn.ReLU(), nn.Linear(512, 512), nn.ReLU(), nn.Linear(512, 10))
         return _random_classes("mlp", model, torch.randn(args.batch_size, 256), lambda x: x, device)
-    config = files.read_component("model", args.model, also=["mlp"])
-    if "image" in (config.get("accepts") or []):
+    config = configuration(args) if config is None else config
+    if "image" in (config["model"].get("accepts") or []):
         images = SimpleNamespace(num_outputs=10, inputs={"channels": 3, "size": 32})
-        model = build.build_model({"model": config}, images)
+        model = build.build_model(config, images)
         return _random_classes(
             args.model, model, torch.randn(args.batch_size, 3, 32, 32), lambda x: SimpleNamespace(x=x), device
         )
-    return _molecules(args, device)
+    return _molecules(args, device, config)
 
 
 def _random_classes(
@@ -57,8 +69,7 @@ def _random_classes(
     return Workload(name, model.to(device), len(x), losses, device)
 
 
-def _molecules(args: argparse.Namespace, device: torch.device) -> Workload:
-    config = compose.compose_specs([f"model={args.model}", f"dataset={args.dataset}"])[0].config
+def _molecules(args: argparse.Namespace, device: torch.device, config: Mapping[str, Any]) -> Workload:
     task = build.build_task(config, places.data_dir()).to(device)
     batch = task.collate(task.splits["train"][: args.batch_size])
     model = build.build_model(config, task).to(device)

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from sam_bench.api import Batch
 from sam_bench.config.rules import no_cpp_compiler
 from sam_bench.errors import UsageError
 from sam_bench.optim.base import SharpnessAware
@@ -67,7 +68,7 @@ class Compiled(nn.Module):
         finally:
             self.size = size
 
-    def forward(self, batch: Any) -> torch.Tensor:
+    def forward(self, batch: Batch) -> torch.Tensor:
         output: torch.Tensor = (self._compiled[0] if len(batch) == self.size else self.model)(batch)
         return output
 

@@ -10,7 +10,8 @@ import torch
 from torch import nn
 
 from sam_bench import metrics
-from sam_bench.datasets.task import Batch, Task
+from sam_bench.api import Batch
+from sam_bench.datasets.task import Task
 from sam_bench.errors import UsageError
 from sam_bench.optim.base import SharpnessAware
 from sam_bench.options.run import Train

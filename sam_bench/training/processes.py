@@ -17,7 +17,8 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from sam_bench.datasets.task import Batch, Task
+from sam_bench.api import Batch
+from sam_bench.datasets.task import Task
 from sam_bench.errors import UsageError
 from sam_bench.training import seeding, torchrun
 

@@ -1,12 +1,14 @@
 """`sam-bench check`: what is asked for, exit status, text and JSON."""
 
 import json
+import sys
 
 import pytest
 import yaml
 
 from sam_bench.cli import main
-from sam_bench.contract import VERSION
+from sam_bench.config import build
+from sam_bench.contract import VERSION, Report, optimizers
 
 MINE = '''
 from sam_bench.optim import SAM
@@ -26,18 +28,67 @@ class Cheap(SAM):
 '''
 
 
+TABLE = """
+import hashlib
+
+import torch
+
+from sam_bench.datasets.images.arrays import Images
+from sam_bench.datasets.images.augment import Augment
+from sam_bench.datasets.task import Task
+
+
+def load(*, data_dir, split_seed, **options):
+    pixels = torch.arange(48 * 16, dtype=torch.uint8).reshape(48, 1, 4, 4).numpy()
+    order = torch.randperm(48, generator=torch.Generator().manual_seed(split_seed))
+    return Task(
+        name="squares", modality="square", kind="multiclass", num_outputs=2, metric="accuracy", inputs={"size": 4},
+        source=Images.pack(pixels, [0.5], [0.3], Augment()), targets=torch.arange(48) % 2,
+        splits=dict(zip(("train", "valid", "test"), order.split([16, 16, 16]), strict=True)),
+        data_sha256=hashlib.sha256(pixels).hexdigest(), verified=True,
+    )
+"""
+
+
 @pytest.fixture
 def mine(tmp_path, monkeypatch):
-    """A folder with two optimizers of somebody's own, and a YAML of each."""
+    """The current folder, with two optimizers, a data set and a model of somebody's own, and a YAML of each."""
     (tmp_path / "mine_to_check.py").write_text(MINE)
     (tmp_path / "configs" / "optimizer").mkdir(parents=True)
     for name, kind in (("half_sam", "HalfSAM"), ("cheap", "Cheap")):
         settings = {"_target_": f"mine_to_check.{kind}", "rho": 0.05}
         (tmp_path / "configs" / "optimizer" / f"{name}.yaml").write_text(yaml.safe_dump(settings))
+    (tmp_path / "squares_to_check.py").write_text(TABLE)
+    for group, settings in {
+        "dataset": {"_target_": "squares_to_check.load", "modality": "square", "name": "squares"},
+        "model": {"_target_": "squares_to_check.Net", "accepts": ["square"]},
+    }.items():
+        (tmp_path / "configs" / group).mkdir()
+        (tmp_path / "configs" / group / "squares.yaml").write_text(yaml.safe_dump(settings))
     monkeypatch.setenv("SAM_BENCH_CONFIGS", str(tmp_path / "configs"))
-    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr(sys, "path", [*sys.path])  # the command itself finds what is here
+    monkeypatch.setattr(build, "_own_code", [])
     monkeypatch.chdir(tmp_path)
-    return tmp_path
+    yield tmp_path
+    for name in ("mine_to_check", "squares_to_check"):
+        sys.modules.pop(name, None)
+
+
+@pytest.mark.usefixtures("mine")
+def test_a_data_set_that_no_model_reads_and_a_model_of_other_samples(capsys):
+    assert main(["check", "dataset=squares"]) == 0
+    assert "train 16, valid 16, test 16" in capsys.readouterr().out
+    assert main(["check", "model=squares"]) == 2
+    assert "squares reads square: say which data to check it on, dataset=NAME. Data sets that fit: squares." in (
+        capsys.readouterr().err
+    )
+
+
+def test_an_optimizer_of_one_base_is_checked_by_itself(capsys, monkeypatch):
+    """`run` refuses adasam beside Adam, which the default is; the contract has bases of its own."""
+    monkeypatch.setattr(optimizers, "check", lambda subject: Report("optimizer", subject.name, ()))
+    assert main(["check", "optimizer=adasam", "--no-cost"]) == 0
+    assert capsys.readouterr().out.rstrip().endswith(f"adasam passes sam_bench contract {VERSION}")
 
 
 def test_an_optimizer_of_ones_own(mine, capsys):
@@ -58,6 +109,17 @@ def test_json_and_a_point_that_fails(mine, capsys):
     assert "claims.passes" in failed["advice"]
 
 
+def test_json_into_a_file_and_before_the_words(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(optimizers, "check", lambda subject: Report("optimizer", subject.name, ()))
+    file = tmp_path / "report.json"
+    assert main(["check", "--json", str(file), "optimizer=sam", "--no-cost"]) == 0
+    assert capsys.readouterr().out.rstrip().endswith(json.loads(file.read_text())["badge"])
+    assert main(["check", "--json", "optimizer=sam", "--no-cost"]) == 0
+    assert json.loads(capsys.readouterr().out)["name"] == "sam"
+    assert main(["check", "optimizer=sam", "--no-cost", "--json", str(tmp_path / "no" / "report.json")]) == 2
+    assert "cannot be written: No such file" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(("words", "wanted"), [
     ([], "say first what to check"),
     (["sam"], "say first what to check"),
@@ -66,6 +128,10 @@ def test_json_and_a_point_that_fails(mine, capsys):
     (["model=grovr"], "Did you mean 'grover'"),
     (["dataset=bbpb"], "Did you mean 'bbbp'"),
     (["launcher=slrm"], "Did you mean 'slurm'"),
+    (["optimizer=sam,gsam"], "one optimizer at a time"),
+    (["optimizer=sam", "optimizer.rho=0.1,0.2"], "give one value here"),
+    (["model=grover_small", "dataset=bbbp,esol"], "these are 2 configurations"),
+    (["launcher=local", "launcher.jobs=2"], "launcher=local has no options"),
     (["--target", "no_such.Thing"], "cannot be imported"),
     (["--target", "torch.optim.Adam", "lr"], "write key=value"),
     (["--target", "torch.optim.Adam", "roh=1"], "unexpected keyword argument 'roh'"),

@@ -86,9 +86,11 @@ def test_speed_measures_a_model_of_mine(mine):
     from sam_bench.speed.workload import build_workload
 
     mine("model/my_net", "defaults: [fastnet_tiny]\nwidths: [4, 4, 4]\n")
-    arguments = Namespace(model="my_net", batch_size=2)
-    small = build_workload(arguments, torch.device("cpu")).parameters
-    assert small < build_workload(Namespace(model="fastnet_tiny", batch_size=2), torch.device("cpu")).parameters
+    others = {"dataset": "digits", "base": "sgd", "overrides": [], "batch_size": 2}
+    small, whole = (
+        build_workload(Namespace(model=name, **others), torch.device("cpu")) for name in ("my_net", "fastnet_tiny")
+    )
+    assert small.parameters < whole.parameters
 
 
 def test_a_model_of_mine_is_among_those_that_fit(mine):

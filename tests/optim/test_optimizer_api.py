@@ -16,7 +16,20 @@ from torch import nn
 
 import sam_bench.optim
 from sam_bench.errors import UsageError
-from sam_bench.optim import AESAM, AUSAM, ERM, ESAM, SAM, VSAM, GraphSAM, LookSAM, SharpnessAware, create_optimizer
+from sam_bench.optim import (
+    AESAM,
+    ASAM,
+    AUSAM,
+    ERM,
+    ESAM,
+    GSAM,
+    SAM,
+    VSAM,
+    GraphSAM,
+    LookSAM,
+    SharpnessAware,
+    create_optimizer,
+)
 from sam_bench.optim.when import Always
 
 every_method = pytest.mark.parametrize("name", METHODS)
@@ -213,14 +226,22 @@ def test_a_missing_length_is_named_at_construction(method, name):
         (lambda base, model: SAM(base, model, rho=-1.0), "rho must be a finite number >= 0"),
         (lambda base, model: SAM(base, model, rho=float("nan")), "rho must be a finite number >= 0"),
         (lambda base, model: SAM(base, model, m_sharpness="rank"), "m_sharpness must be"),
-        (lambda base, model: SAM(base, model, m_sharpness=0), "m_sharpness must be"),
+        (lambda base, model: SAM(base, model, m_sharpness=0), "m_sharpness must be an integer >= 1, or one of device"),
         (lambda base, model: LookSAM(base, model, k=0), "k must be at least 1"),
         (lambda base, model: GraphSAM(base, model, steps_per_epoch=3, decay_epochs=0), "decay_epochs"),
         (lambda base, model: AESAM(base, model, total_steps=0), "total_steps"),
-        (lambda base, model: AESAM(base, model, total_steps=5, delta=2.0), "delta must be between"),
+        (
+            lambda base, model: AESAM(base, model, total_steps=5, delta=2.0),
+            r"delta must be a number in \[0, 1\], got 2.0",
+        ),
         (lambda base, model: VSAM(base, model, steps_per_epoch=3, K=5, M=3), "K must be at least 2\\*M"),
-        (lambda base, model: VSAM(base, model, steps_per_epoch=3, p_max=1.2), "p_max"),
-        (lambda base, model: ESAM(base, model, gamma=0.0), "beta and gamma"),
+        (lambda base, model: VSAM(base, model, steps_per_epoch=3, p_max=1.2), "p_max must be a number in \\(0, 1\\]"),
+        (lambda base, model: VSAM(base, model, steps_per_epoch=3, p_max=0.001), "p_max must be at least 1/K"),
+        (lambda base, model: VSAM(base, model, steps_per_epoch=3, last=0), "last must be an integer >= 1"),
+        (lambda base, model: ESAM(base, model, gamma=0.0), "gamma must be a number in \\(0, 1\\]"),
+        (lambda base, model: AUSAM(base, model, steps_per_epoch=3, f_min=0.6), "f_min <= f_max"),
+        (lambda base, model: ASAM(base, model, scope="wieght"), "scope must be one of weight, all, got 'wieght'"),
+        (lambda base, model: GSAM(base, model, rho_min=-1), "rho_min must be a number >= 0, or null"),
         (lambda base, model: AESAM(base, model, total_steps=5, when=Always()), "'when'"),
         (lambda base, model: VSAM(base, model, steps_per_epoch=3, when=Always()), "'when'"),
         (lambda base, model: AUSAM(base, model, steps_per_epoch=3, when=Always()), "'when'"),

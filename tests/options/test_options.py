@@ -10,6 +10,7 @@ import pytest
 from support import ROOT
 
 from sam_bench.config import files
+from sam_bench.config.compose import compose_specs, launcher_config
 from sam_bench.errors import UsageError
 from sam_bench.optim.create import option_names
 from sam_bench.options import run
@@ -29,6 +30,26 @@ def test_a_yaml_has_the_keys_of_its_class_and_no_other(group, name):
     optional = {field for field in options_of(options) if hasattr(options, field)}
     assert options_of(options).keys() - optional <= keys <= options_of(options).keys()
     check(options, {key: config[key] for key in keys if "${" not in str(config[key])}, group)
+
+
+@pytest.mark.parametrize(("name", "words", "message"), [
+    ("slurm", ["launcher.minutes=0"], "launcher.minutes=0 is not usable: it must be an integer >= 1"),
+    ("slurm", ["launcher.memory_gb=-1"], "must be a number > 0"),
+    ("slurm", ["launcher.setup=module"], "must be a list, each a word"),
+    ("ray", ["launcher.gpus=-1"], "must be a number >= 0"),
+    ("ray", ["+launcher.memory=3"], "unknown key 'launcher.memory'"),
+])  # fmt: skip
+def test_a_launcher_is_checked_before_its_engine_is_built(name, words, message):
+    with pytest.raises(UsageError, match=message):
+        launcher_config(name, words)
+    assert launcher_config(name, ["launcher.parallel=3"])["parallel"] == 3
+
+
+def test_a_logger_is_checked_with_its_run():
+    with pytest.raises(UsageError, match=r"logger\.mode=offlin is not usable.* Did you mean 'offline'"):
+        compose_specs(["logger=wandb", "logger.mode=offlin"])
+    with pytest.raises(UsageError, match=r"unknown key 'logger\.project'"):
+        compose_specs(["+logger.project=x"])
 
 
 def test_the_options_of_training_are_those_of_its_yaml():

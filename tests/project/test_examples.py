@@ -46,7 +46,13 @@ def environment():
     os.environ.update(before)
 
 
-@pytest.mark.usefixtures("environment")
+@pytest.fixture
+def only_packages(monkeypatch):
+    """Without tests/ on the path: transformers takes the folder tests/datasets for the package `datasets`."""
+    monkeypatch.setattr(sys, "path", [entry for entry in sys.path if Path(entry) != ROOT / "tests"])
+
+
+@pytest.mark.usefixtures("environment", "only_packages")
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda p: p.stem)
 def test_an_example_prints_what_its_header_says(path, tmp_path, monkeypatch, capsys):
     if path.stem in NEEDS:
@@ -99,6 +105,7 @@ def test_lightning_resumes_from_its_checkpoint(tmp_path):
     assert same_parameters(resumed, whole)
 
 
+@pytest.mark.usefixtures("only_packages")
 def test_the_trainer_recipe_is_the_trainer(tmp_path, monkeypatch):
     """With ERM in the place of GSAM: micro-batches, their weights and clipping are the Trainer's own."""
     transformers = pytest.importorskip("transformers")

@@ -30,9 +30,9 @@ MAY_IMPORT = {
     "store": GROUND,
     "options": ("errors",),  # the configuration and the components check by the same classes
     "config": (*STORE, "options"),
-    "optim": ("errors", "config.files"),
+    "optim": ("errors", "options", "config.files"),
     "models": LEAF,
-    "datasets": LEAF,
+    "datasets": (*LEAF, "api"),
     "loggers": (*LEAF, "api", "store.index"),  # a logger is told records, whose type stands in api
     "training": (*CONFIG, *PARTS, ""),
     "sweeps": TRAINING,

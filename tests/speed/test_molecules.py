@@ -2,10 +2,12 @@
 
 import argparse
 import json
+import sys
 
 import pytest
 import torch
 
+from sam_bench.cli import main
 from sam_bench.config.build import build_task
 from sam_bench.config.compose import compose_specs
 from sam_bench.datasets.molecules import assemble
@@ -33,7 +35,7 @@ def quick(monkeypatch, tmp_path):
 def test_it_prints_and_writes_every_part(capsys, tmp_path, monkeypatch):
     monkeypatch.setattr(reading, "_alone", reading.set_up)  # importing torch twice more takes seconds
     file = tmp_path / "speed.json"
-    assert molecules.main(parse("--json", str(file))) == 0
+    assert main(["speed", "molecules", *SMALL, "--json", str(file)]) == 0
     printed = capsys.readouterr().out
     for words in ("Reading chembl2321810", "from the cache", "Steps, fp32", "Steps, bf16", "graphsam", "batches alone",
                   "forward-backward alone", "training loop", "GFLOP per molecule", "n = 1 in turn"):  # fmt: skip
@@ -59,11 +61,66 @@ def test_reading_is_watched_in_a_process_of_its_own(tmp_path):
 
 
 def test_json_alone_is_all_of_the_output(capsys):
-    args = parse("--parts", "step", "--precision", "bf16", "--optimizers", "vsam", "--set", "model.hidden=16", "--json")
-    assert molecules.main(args) == 0
+    words = [
+        "--parts",
+        "step",
+        "--precision",
+        "bf16",
+        "--optimizers",
+        "vsam",
+        "--set",
+        "model.hidden=16",
+        "base.lr=0.5",
+    ]
+    assert main(["speed", "molecules", *SMALL, *words, "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert list(found["steps"]) == ["bf16"]
     assert found["conditions"]["model"]["hidden"] == 16
+
+
+THEIRS = """
+import helper_of_theirs  # beside it, as in a checkout
+import torch
+
+
+def build(config):
+    linear = torch.nn.Linear(1, config["num_outputs"])
+    base = torch.optim.Adam(linear.parameters(), lr=config["base"]["lr"])
+
+    def step(smiles, targets):
+        helper_of_theirs.SEEN.append((list(smiles), targets, torch.rand(()).item()))
+        base.zero_grad()
+        (linear(torch.ones(len(smiles), 1)) - targets).square().mean().backward()
+        base.step()
+
+    return step
+"""
+
+
+def test_a_step_of_other_code_runs_in_turn_with_ours(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    (tmp_path / "theirs").mkdir()
+    (tmp_path / "theirs" / "helper_of_theirs.py").write_text("SEEN = []")
+    (tmp_path / "theirs" / "sam_bench_step.py").write_text(THEIRS)
+    words = ["--parts", "step", "--precision", "fp32", "--optimizers", "--against", str(tmp_path / "theirs")]
+    found = molecules.run(parse(*words))["steps"]["fp32"]
+    ours, theirs = (found["molecules_per_second"][arm]["median"] for arm in ("erm", "theirs (--against)"))
+    assert found["times_as_fast"]["median"] == pytest.approx(ours / theirs)
+    assert "times as fast as theirs (--against)" in capsys.readouterr().out
+    seen = sys.modules.pop("helper_of_theirs").SEEN
+    assert len(seen) == 2 * 2  # two batches, warmed up and measured once
+    for smiles, targets, _ in seen:
+        assert len(smiles) == len(targets) == 4
+        assert all(isinstance(text, str) for text in smiles)
+    assert seen[0][2] == seen[2][2] != seen[1][2], "each step has its own random numbers, in every turn the same"
+
+
+def test_a_file_without_build_is_refused(tmp_path):
+    (tmp_path / "step.py").write_text("")
+    with pytest.raises(UsageError, match="has no function build"):
+        molecules.run(parse("--parts", "step", "--against", str(tmp_path / "step.py")))
+    with pytest.raises(UsageError, match="leave --parts reading out"):
+        molecules.run(parse("--parts", "reading", "--against", str(tmp_path / "step.py")))
 
 
 def test_operations_are_those_of_the_products_and_the_same_in_every_turn():
@@ -83,17 +140,18 @@ def test_operations_are_those_of_the_products_and_the_same_in_every_turn():
         (["--set", "model.hiden=3"], "Did you mean"),
         (["--repeats", "0"], "from 1 on"),
         (["--batch-size", "5000"], "molecules to train on"),
-        (["--cpu-time"], "one thread"),
+        (["--clock", "cpu", "--threads", "2"], "one thread"),
+        (["--set", "optimizer.rho=1"], "changes nothing here"),
+        (["--against", "/nowhere"], "there is no file /nowhere/sam_bench_step.py"),
     ],
 )
 def test_wrong_requests(words, message):
     with pytest.raises(UsageError, match=message):
-        molecules.main(parse("--parts", "step", *words))
+        molecules.run(parse("--parts", "step", *words))
 
 
 @pytest.mark.gpu
-def test_a_gpu_tells_how_long_it_waits(capsys):
-    args = parse("--parts", "step", "--precision", "bf16", "--optimizers", "sam", "--device", "cuda", "--json")
-    assert molecules.main(args) == 0
-    found = json.loads(capsys.readouterr().out)["steps"]["bf16"]
+def test_a_gpu_tells_how_long_it_waits():
+    args = parse("--parts", "step", "--precision", "bf16", "--optimizers", "sam", "--device", "cuda")
+    found = molecules.run(args)["steps"]["bf16"]
     assert 0 < found["launch_bound_share"] < 1

@@ -15,11 +15,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.utils.rnn import PackedSequence
 
-from sam_bench.errors import UsageError, did_you_mean
+from sam_bench.errors import UsageError
 from sam_bench.models.molecules.bags import at_least_single, bag_sum
 from sam_bench.models.molecules.recurrent import bidirectional
-
-KERNELS, READOUTS = ("exp", "softmax"), ("gru", "mean")
+from sam_bench.options.model import Compt as Options
+from sam_bench.options.rules import check_one
 
 
 class LayerNorm(nn.Module):
@@ -196,6 +196,5 @@ def check(inputs: dict[str, int], hidden: int, heads: int, kernel: str, readout:
         raise UsageError("CoMPT needs the distances between atoms: set dataset.features=compt.")
     if hidden % heads:
         raise UsageError(f"model.hidden={hidden} is not a multiple of model.heads={heads}.")
-    for name, value, known in (("kernel", kernel, KERNELS), ("readout", readout, READOUTS)):
-        if value not in known:
-            raise UsageError(f"Unknown model.{name}={value!r}. {did_you_mean(value, known)}")
+    check_one(Options, "kernel", kernel, "model")
+    check_one(Options, "readout", readout, "model")

@@ -13,11 +13,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from sam_bench.errors import UsageError, did_you_mean
+from sam_bench.errors import UsageError
 from sam_bench.models.molecules.bags import at_least_single, bag_sum
 from sam_bench.models.molecules.grover_block import Activation, Block, linear, matrix
 from sam_bench.models.molecules.grover_pretrained import load_pretrained
 from sam_bench.models.molecules.padded import PaddedBatch, pays
+from sam_bench.options.model import Grover as Options
+from sam_bench.options.rules import check_one
 
 
 class Branch(nn.Module):
@@ -108,8 +110,7 @@ class Grover(nn.Module):
         super().__init__()
         if hidden % heads:
             raise UsageError(f"model.hidden={hidden} is not a multiple of model.heads={heads}.")
-        if readout not in ("mean", "self_attention"):
-            raise UsageError(f"Unknown readout {readout!r}. {did_you_mean(readout, ['mean', 'self_attention'])}")
+        check_one(Options, "readout", readout, "model")
         atoms, bonds = inputs["atom_features"], inputs["bond_features"]
         sizes: dict[str, Any] = dict(hidden=hidden, heads=heads, depth=depth, blocks=blocks, dropout=dropout,
                                      activation=activation)  # fmt: skip

@@ -8,7 +8,9 @@ from typing import Any
 from torch import Tensor, nn
 from torch_geometric.nn import global_add_pool, global_max_pool, global_mean_pool
 
-from sam_bench.errors import UsageError, did_you_mean
+from sam_bench.errors import UsageError
+from sam_bench.options.model import Gine
+from sam_bench.options.rules import check_one
 
 POOLS: dict[str, Callable] = {"mean": global_mean_pool, "sum": global_add_pool, "max": global_max_pool}
 # Categories of OGB's integer features (Hu et al. 2020, arXiv 2005.00687), atoms and bonds.
@@ -35,8 +37,7 @@ class Encoder(nn.Module):
 
 def pool_of(name: str) -> Callable:
     """The pooling function of a name; raises UsageError for an unknown one."""
-    if name not in POOLS:
-        raise UsageError(f"Unknown model.pool={name!r}. {did_you_mean(name, POOLS)}")
+    check_one(Gine, "pool", name, "model")
     return POOLS[name]
 
 

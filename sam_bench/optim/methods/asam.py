@@ -6,9 +6,11 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
+from sam_bench.optim.arguments import check_options
 from sam_bench.optim.base import Common
 from sam_bench.optim.methods.sam import SAM
 from sam_bench.optim.vector import Vector
+from sam_bench.options import method
 
 TINY = {"weight": 1e-16, "all": 1e-12}  # as in the code of each scope
 
@@ -30,8 +32,7 @@ class ASAM(SAM):
         scope: Literal["weight", "all"] = "weight", **common: Unpack[Common],
     ):  # fmt: skip
         super().__init__(base, model, rho=rho, **common)
-        if scope not in ("weight", "all"):
-            raise ValueError(f"scope must be 'weight' or 'all', got {scope!r}")
+        check_options(method.ASAM, scope=scope)
         self.eta, self.scope = eta, scope
 
     def ascent(self, g: Vector) -> Vector:

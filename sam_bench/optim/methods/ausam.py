@@ -7,12 +7,14 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from sam_bench.optim.arguments import check_options
 from sam_bench.optim.base import TINY, Common
 from sam_bench.optim.claims import Claims, Limit
 from sam_bench.optim.methods.sam import SAM
 from sam_bench.optim.oracle import Oracle
 from sam_bench.optim.vector import Vector
 from sam_bench.optim.when import Always
+from sam_bench.options import method
 
 RAMP_EPOCHS = 30
 
@@ -54,8 +56,9 @@ class AUSAM(SAM):
         super().__init__(base, model, rho=rho, when=Always(), **common)
         if self.m_sharpness is not None:
             raise ValueError("AUSAM chooses the samples itself: leave m_sharpness out")
-        if not (0 < alpha <= 1 and 0 < f_min <= f_max):
-            raise ValueError(f"AUSAM needs 0 < alpha <= 1 and 0 < f_min <= f_max, got {alpha}, {f_min}, {f_max}")
+        check_options(method.AUSAM, alpha=alpha, f_min=f_min, f_max=f_max)
+        if f_min > f_max:
+            raise ValueError(f"AUSAM needs f_min <= f_max, got {f_min} and {f_max}")
         self.needs("steps_per_epoch", "because its first epoch takes full batches")
         self.alpha, self.f_min, self.f_max = alpha, f_min, f_max
 

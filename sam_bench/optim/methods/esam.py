@@ -5,10 +5,12 @@ from typing import Unpack
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from sam_bench.optim.arguments import check_options
 from sam_bench.optim.base import Common, SharpnessAware
 from sam_bench.optim.claims import Claims, Limit
 from sam_bench.optim.oracle import Oracle
 from sam_bench.optim.vector import Vector
+from sam_bench.options import method
 
 CODE_TINY = 1e-7
 ALL = 0.99  # from this gamma on every sample is chosen
@@ -42,8 +44,7 @@ class ESAM(SharpnessAware):
         **common: Unpack[Common],
     ):  # fmt: skip
         super().__init__(base, model, rho=rho, **common)
-        if not (0 < beta <= 1 and 0 < gamma <= 1):
-            raise ValueError(f"beta and gamma must be above 0 and at most 1, got {beta} and {gamma}")
+        check_options(method.ESAM, beta=beta, gamma=gamma)
         self.beta, self.gamma = beta, gamma
 
     def direction(self, oracle: Oracle) -> Vector:

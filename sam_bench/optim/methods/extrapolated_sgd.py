@@ -6,10 +6,12 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
+from sam_bench.optim.arguments import check_options
 from sam_bench.optim.base import Common, SharpnessAware
 from sam_bench.optim.claims import Claims
 from sam_bench.optim.oracle import Oracle
 from sam_bench.optim.vector import Vector
+from sam_bench.options import method
 
 
 class ExtrapolatedSGD(SharpnessAware):
@@ -35,8 +37,7 @@ class ExtrapolatedSGD(SharpnessAware):
         **common: Unpack[Common],
     ):  # fmt: skip
         super().__init__(base, model, rho=rho, **common)
-        if along not in ("gradient", "noise"):
-            raise ValueError(f"along must be 'gradient' or 'noise', got {along!r}")
+        check_options(method.ExtrapolatedSGD, along=along)
         self.along = along
 
     def direction(self, oracle: Oracle) -> Vector:

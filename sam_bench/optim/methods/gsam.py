@@ -5,10 +5,12 @@ from typing import Unpack
 from torch import nn
 from torch.optim import Optimizer
 
+from sam_bench.optim.arguments import check_options
 from sam_bench.optim.base import TINY, Common
 from sam_bench.optim.claims import Claims, Limit
 from sam_bench.optim.methods.sam import SAM
 from sam_bench.optim.vector import Vector
+from sam_bench.options import method
 
 
 class GSAM(SAM):
@@ -29,8 +31,7 @@ class GSAM(SAM):
         rho_min: float | None = None, **common: Unpack[Common],
     ):  # fmt: skip
         super().__init__(base, model, rho=rho, **common)
-        if rho_min is not None and rho_min < 0:
-            raise ValueError(f"rho_min must be >= 0, got {rho_min}")
+        check_options(method.GSAM, rho_min=rho_min)
         self.alpha, self.rho_min = alpha, rho_min
 
     def rhos(self) -> list[float]:

@@ -7,11 +7,13 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from sam_bench.optim.arguments import check_options
 from sam_bench.optim.base import Common, SharpnessAware
 from sam_bench.optim.claims import Claims
 from sam_bench.optim.oracle import Oracle
 from sam_bench.optim.vector import Vector
 from sam_bench.optim.when import Always
+from sam_bench.options import method
 
 When = Callable[[Vector, dict[str, Any]], bool]
 
@@ -35,8 +37,7 @@ class SAM(SharpnessAware):
         m_sharpness: int | Literal["device"] | None = None, when: When | None = None, **common: Unpack[Common],
     ):  # fmt: skip
         super().__init__(base, model, rho=rho, **common)
-        if not (m_sharpness in (None, "device") or (isinstance(m_sharpness, int) and m_sharpness > 0)):
-            raise ValueError(f"m_sharpness must be null, 'device' or a number of samples, got {m_sharpness!r}")
+        check_options(method.SAM, m_sharpness=m_sharpness)
         if isinstance(m_sharpness, int) and self.same_dropout:
             raise ValueError("same_dropout does not work with m_sharpness as a number of samples: leave one out")
         self.m_sharpness, self.when = m_sharpness, when or Always()

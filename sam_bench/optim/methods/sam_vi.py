@@ -6,10 +6,12 @@ from typing import Literal, Unpack
 from torch import nn
 from torch.optim import Optimizer
 
+from sam_bench.optim.arguments import check_options
 from sam_bench.optim.base import Common, SharpnessAware
 from sam_bench.optim.claims import Claims, Limit
 from sam_bench.optim.oracle import Oracle
 from sam_bench.optim.vector import Vector
+from sam_bench.options import method
 
 
 class SAMVI(SharpnessAware):
@@ -35,10 +37,7 @@ class SAMVI(SharpnessAware):
         sigma: float | None = None, **common: Unpack[Common],
     ):  # fmt: skip
         super().__init__(base, model, rho=rho, **common)
-        if mode not in ("mfvi", "both"):
-            raise ValueError(f"mode must be 'mfvi' or 'both', got {mode!r}")
-        if sigma is not None and sigma < 0:
-            raise ValueError(f"sigma must be >= 0, got {sigma}")
+        check_options(method.SAMVI, mode=mode, sigma=sigma)
         self.mode, self.sigma = mode, sigma
 
     def direction(self, oracle: Oracle) -> Vector:

@@ -8,12 +8,13 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from sam_bench.optim import distributed
-from sam_bench.optim.arguments import whole_number
+from sam_bench.optim.arguments import check_options, whole_number
 from sam_bench.optim.base import TINY, Common
 from sam_bench.optim.claims import Claims, Limit
 from sam_bench.optim.methods.sam import SAM
 from sam_bench.optim.vector import Vector, safe
 from sam_bench.optim.when import Always
+from sam_bench.options import method
 
 WARM_UP_EPOCHS = 3
 REUSES = 6  # after this many reuses of v the steps are plain
@@ -53,10 +54,11 @@ class VSAM(SAM):
         last: int = 10, a1: float = 0.13, a2: float = 0.13, beta: float = 0.7, **common: Unpack[Common],
     ):  # fmt: skip
         super().__init__(base, model, rho=rho, when=Always(), **common)
+        check_options(method.VSAM, p_max=p_max, last=last)
         if whole_number("K", K) < 2 * whole_number("M", M):
             raise ValueError(f"a block needs two values: K must be at least 2*M, got K={K}, M={M}")
-        if not 1 <= p_max * K <= K:
-            raise ValueError(f"p_max must be between 1/K and 1, got {p_max}")
+        if p_max * K < 1:
+            raise ValueError(f"p_max must be at least 1/K, or no step of a block is SAM; got {p_max} with K={K}")
         self.K, self.M, self.p_max, self.last = K, M, p_max, last
         self.a1, self.a2, self.beta = a1, a2, beta
         epoch = self.needs("steps_per_epoch", "because its first three epochs are SAM")

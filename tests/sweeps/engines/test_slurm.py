@@ -114,6 +114,15 @@ def task_of(results: Path, number: int) -> str:
     return re.match(r"\d+_\d+", names[0])[0]
 
 
+def test_check_sends_a_real_job_and_leaves_nothing(slurm, tmp_path):
+    results = tmp_path / "results"
+    words = [word for word in SMALL if word.startswith("launcher.")]
+    status, said = ended(sam_bench(results, "check", "launcher=slurm", *words, "--seconds", "200"))
+    assert status == 0, said + what_slurm_says()
+    assert "slurm passes sam_bench contract" in said
+    assert not list(results.iterdir())
+
+
 def test_tasks_that_are_told_to_go_or_killed(slurm, tmp_path):
     """One task gets the signal that SLURM sends before a time limit or a preemption, the other is cancelled."""
     local, remote = tmp_path / "local", tmp_path / "remote"

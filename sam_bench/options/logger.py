@@ -1,0 +1,31 @@
+"""The options of the loggers of this package: configs/logger. Each mirrors the record of a run, and changes nothing."""
+
+from dataclasses import dataclass
+from typing import Annotated, ClassVar, Literal
+
+from sam_bench.options.rules import at_least
+
+
+@dataclass(frozen=True, kw_only=True)
+class NoLogger:
+    """No mirror."""
+
+    target: ClassVar = "sam_bench.loggers.none.NoLogger"
+
+
+@dataclass(frozen=True, kw_only=True)
+class TensorBoard:
+    """Event files of TensorBoard."""
+
+    target: ClassVar = "sam_bench.loggers.tensorboard.TensorBoardLogger"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wandb:
+    """Weights & Biases."""
+
+    target: ClassVar = "sam_bench.loggers.wandb.WandbLogger"
+    project: Annotated[str, "of W&B"]
+    entity: Annotated[str | None, "user or team of W&B; null: the account's own"]
+    mode: Annotated[Literal["offline", "online", "disabled"], "`offline` needs no account and sends nothing"]
+    patience: Annotated[float, at_least(0), "seconds that a run may wait for W&B at its end"]
