@@ -105,11 +105,18 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
     """Overrides may also stand after options, which argparse does not see by itself."""
     parser = _parser()
     arguments, rest = parser.parse_known_args(argv)
-    if rest and not (hasattr(arguments, "overrides") and all("=" in word and word[0] != "-" for word in rest)):
-        parser.error(f"unrecognized arguments: {' '.join(rest)}")
-    if rest:
-        arguments.overrides += rest
+    if wrong := [word for word in rest if not _belongs(arguments, word)]:
+        parser.error(f"unrecognized arguments: {' '.join(wrong)}")
+    for word in rest:
+        (arguments.words if hasattr(arguments, "words") else arguments.overrides).append(word)
     return arguments
+
+
+def _belongs(arguments: argparse.Namespace, word: str) -> bool:
+    """Whether a word that argparse left over is an override, or an experiment where several may be named."""
+    if word.startswith("-"):
+        return False
+    return hasattr(arguments, "words") or (hasattr(arguments, "overrides") and "=" in word)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

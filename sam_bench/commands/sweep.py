@@ -1,7 +1,6 @@
 """`sam-bench sweep`."""
 
 import argparse
-import shlex
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -142,6 +141,5 @@ def _conclude(
     if messages:
         again = same_words(arguments, sweep=True)
         print(f"  sam-bench status {name}\n  sam-bench sweep {again} --retry-failed")
-    name = shlex.join([arguments.experiment, *cell_overrides(arguments)])
     print(f"  sam-bench table {name} --format markdown\n  sam-bench figures {name}\n  sam-bench run --help")
     return 1 if messages else 0

@@ -188,14 +188,15 @@ def compose_each(requests: Sequence[Sequence[str]]) -> list[RunSpec]:
         return [cell for words in requests for cell in _cells(compose, (), _parse(words), composed)]
 
 
-def plan(experiment: str, overrides: Sequence[str] = ()) -> list[RunSpec]:
+def plan(experiment: str | None, overrides: Sequence[str] = ()) -> list[RunSpec]:
     """The cells of an experiment: its grid (`hydra.sweeper.params`), each axis replaced by an override of that name.
 
+    Without an experiment: the cells of the overrides alone, as `compose_specs` makes them.
     The axis `tuned` is no key of the configuration: it names tuning studies, whose values each cell takes on (null:
     the cell as it is).
     """
     with _composer() as compose:
-        name = [f"experiment={experiment}"]
+        name = [] if experiment is None else [f"experiment={experiment}"]
         _check_names(_parse(name), {"experiment"})
         try:
             grid = resolve(compose(name).hydra.sweeper.params or OmegaConf.create({}))
