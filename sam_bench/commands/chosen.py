@@ -3,12 +3,11 @@
 import argparse
 import fnmatch
 import shlex
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from sam_bench.api import Record, RunSpec
-from sam_bench.commands.words import add_filter, need_bench
+from sam_bench.commands.words import add_filter, need_bench, note
 from sam_bench.errors import UsageError
 from sam_bench.store import places
 
@@ -83,7 +82,7 @@ def _planned(experiment: str | None, overrides: Sequence[str], filters: Sequence
     from sam_bench.sweeps.filters import matching
 
     words = [*([experiment] if experiment else []), *overrides, *_filter_words(filters)]
-    cells = matching(plan(experiment, overrides), filters)
+    cells = matching(plan(experiment, overrides, note), filters)
     return Chosen(experiment or WITHOUT_EXPERIMENT, tuple(words), tuple(cells))
 
 
@@ -108,7 +107,7 @@ def _named(globs: Sequence[str], filters: Sequence[str]) -> Chosen:
     known = {cell.run_id for cell in cells}
     others = [name for name in ids if name not in known]
     if filters and others:
-        print(f"left out by --filter: {len(others)} runs that have no usable record yet", file=sys.stderr)
+        note(f"--filter leaves out {len(others)} runs that have no usable record yet")
     words = [word for glob in globs for word in ("--runs", glob)]
     cells, others = matching(cells, filters), [] if filters else others
     return Chosen(WITHOUT_EXPERIMENT, (*words, *_filter_words(filters)), tuple(cells), tuple(others))

@@ -16,6 +16,7 @@ from sam_bench.commands.words import (
     need_bench,
     need_folder,
     need_gpu,
+    note,
     same_words,
 )
 from sam_bench.errors import UsageError
@@ -55,7 +56,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     check(arguments)
     results, console = places.results_dir(), Console()
-    cells = matching(plan(arguments.experiment, cell_overrides(arguments)), arguments.filter)
+    cells = matching(plan(arguments.experiment, cell_overrides(arguments), note), arguments.filter)
     pending = sweeping.pending(cells, results, retry_failed=arguments.retry_failed)
     jobs, make_engine = engine(arguments, pending, results)
     if arguments.dry_run:

@@ -47,6 +47,11 @@ def add_engine(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--retry-failed", action="store_true", help="also run the cells again that failed")
 
 
+def note(text: str) -> None:
+    """A remark for the person at the terminal: on stderr, so that it is never part of a result."""
+    print(f"note: {text}", file=sys.stderr)
+
+
 def need_bench() -> None:
     """Raise UsageError when only the optimizers are installed."""
     if importlib.util.find_spec("hydra") is None:
