@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sam_bench.api import Engine, Outcome, RunSpec
+from sam_bench.commands import beforehand
 from sam_bench.commands.words import (
     add_engine,
     add_experiment,
@@ -14,8 +15,6 @@ from sam_bench.commands.words import (
     cell_overrides,
     launcher_overrides,
     need_bench,
-    need_folder,
-    need_gpu,
     note,
     same_words,
 )
@@ -58,6 +57,7 @@ def run(arguments: argparse.Namespace) -> int:
     results, console = places.results_dir(), Console()
     cells = matching(plan(arguments.experiment, cell_overrides(arguments), note), arguments.filter)
     pending = sweeping.pending(cells, results, retry_failed=arguments.retry_failed)
+    beforehand.check(pending, results, here=arguments.launcher == "local")
     jobs, make_engine = engine(arguments, pending, results)
     if arguments.dry_run:
         from sam_bench.sweeps.standing import dry_run
@@ -65,10 +65,6 @@ def run(arguments: argparse.Namespace) -> int:
         return dry_run(cells, pending, results, jobs=jobs, name=same_words(arguments, sweep=True))
     if not pending:
         return _conclude(arguments, cells, Tally(), results, console)
-    need_folder(results)
-    if arguments.launcher == "local":
-        for device in {cell.config["device"] for cell in pending}:
-            need_gpu(device)
     from sam_bench.sweeps.display import Display
 
     done = len(cells) - len(pending)

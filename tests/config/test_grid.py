@@ -49,7 +49,7 @@ def test_a_mistake_is_named(mine, name, capsys, results_dir):
     assert old in GOOD
     mine.write_text(GOOD.replace(old, new))
     for words in (["sweep", "mine", "--dry-run"], ["run", "experiment=mine"]):
-        if words[0] == "run" and "grid" in wanted + name or name in ("a range", "no axes"):
+        if (words[0] == "run" and "grid" in wanted + name) or name in ("a range", "no axes"):
             continue  # `run` makes one run and reads no grid
         assert main(words) == 2, name
         assert re.search(wanted, capsys.readouterr().err)

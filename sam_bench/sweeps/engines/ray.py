@@ -5,6 +5,7 @@ The results folder must be seen by all nodes. An actor lives as long as its cell
 
 import contextlib
 import logging
+import os
 import socket
 import threading
 import time
@@ -81,7 +82,7 @@ class RayEngine:
                  gpus: float = 0, parallel: int = 100):  # fmt: skip
         self.results, self.capacity = results.resolve(), jobs or parallel
         try:
-            _knock(address)
+            _knock(os.environ.get("RAY_ADDRESS", address) if address == "auto" else address)
             ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
         except (ConnectionError, ValueError, RuntimeError) as error:
             raise UsageError(
