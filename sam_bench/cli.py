@@ -14,6 +14,7 @@ from sam_bench.commands import (
     budgets,
     check,
     data,
+    doctor,
     figures,
     references,
     report,
@@ -33,6 +34,7 @@ from sam_bench.store import places
 
 COMMANDS = (
     run, sweep, tune, budgets, status, table, figures, report, verify, wandb, check, sharpness, data, speed, references,
+    doctor,
 )  # fmt: skip
 MENDED_ELSEWHERE = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS)
 NO_FOLDER = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.EINVAL)  # cannot be made there
