@@ -13,6 +13,7 @@ from sam_bench import __version__
 from sam_bench.commands import (
     budgets,
     check,
+    completion,
     data,
     doctor,
     figures,
@@ -58,6 +59,8 @@ def _epilog() -> str:
             "  SAM_BENCH_DATA     folder of the data sets (default: a cache folder)",
             "  SAM_BENCH_RESULTS  folder of the records (default: results)",
             "  SAM_BENCH_CONFIGS  folders with your own YAML files, separated as in PATH",
+            "",
+            'completion after Tab (bash, zsh): eval "$(register-python-argcomplete sam-bench)"',
         ]
     )
 
@@ -73,6 +76,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for command in COMMANDS:
         command.register(commands)
+    completion.offer(parser, commands.choices)
     return parser
 
 

@@ -54,7 +54,7 @@ def run(arguments: argparse.Namespace) -> int:
     from sam_bench.sweeps.outcomes import Tally
 
     check(arguments)
-    results, console = places.results_dir(), Console()
+    results, console = places.results_dir(), Console(stderr=True)
     cells = matching(plan(arguments.experiment, cell_overrides(arguments), note), arguments.filter)
     pending = sweeping.pending(cells, results, retry_failed=arguments.retry_failed)
     beforehand.check(pending, results, here=arguments.launcher == "local")
