@@ -32,7 +32,7 @@ def compute(name: str, y_true: np.ndarray, y_pred: np.ndarray, targets: Sequence
         if len(true) == 0:
             lacking.setdefault("no label", []).append(label)
         elif needs_both and true.min() == true.max():
-            lacking.setdefault("one class only", []).append(label)
+            lacking.setdefault(f"only class {true[0]:g}", []).append(label)
         else:
             values.append(per_target(true, pred))
     notes = [_left_out(name, reason, labels, y_true.shape[1]) for reason, labels in lacking.items()]
