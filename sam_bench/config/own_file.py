@@ -10,7 +10,6 @@ from sam_bench.errors import UsageError
 from sam_bench.store.disk import checksum
 
 KEY = "dataset.path"
-ESCAPED = {"\\": "\\\\", "'": "\\'"}  # within Hydra's single quotes
 
 
 def folder_of(choices: Mapping[str, Any]) -> Path:
@@ -34,7 +33,8 @@ def _checksum(path: Path, changed: int) -> str:
 def from_folder(values: Iterable[str], folder: Path) -> list[str]:
     """An axis of a YAML's grid, `dataset.path: a.csv,b.csv`, as whole paths in Hydra's quotes."""
     paths = [folder / Path(value.strip("'\"")).expanduser() for value in values]
-    return [f"'{str(path).translate(str.maketrans(ESCAPED))}'" for path in paths]
+    escaped = (str(path).replace("\\", "\\\\").replace("'", "\\'") for path in paths)
+    return [f"'{path}'" for path in escaped]
 
 
 def known_by_content(dataset: Mapping[str, Any], folder: Path) -> Mapping[str, Any]:

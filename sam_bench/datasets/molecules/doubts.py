@@ -25,6 +25,8 @@ def constant(targets: Tensor, splits: Mapping[str, Tensor], names: Sequence[str]
     """A note for each split in which targets (N, k), NaN = missing, have a single value, or none."""
     notes = []
     for split, index in splits.items():
+        if len(index) < 2:  # nothing could vary
+            continue
         labels = targets[index]
         low, high = labels.nan_to_num(float("inf")).amin(0), labels.nan_to_num(float("-inf")).amax(0)
         if alone := [names[i] for i in (low >= high).nonzero().flatten().tolist()]:

@@ -21,6 +21,7 @@ def test_a_constant_target():
     assert doubts.constant(targets, {"train": SPLITS["train"], "test": SPLITS["test"]}, ("a", "b")) == [
         "1 of 2 targets are constant in train: b"
     ]
+    assert doubts.constant(targets, {"train": torch.tensor([], dtype=torch.long)}, ("a", "b")) == []
     names = [f"t{i}" for i in range(25)]
     (note,) = doubts.constant(torch.ones(6, 25), {"train": SPLITS["train"]}, names)
     assert note.startswith("25 of 25 targets are constant in train: t0, ")
