@@ -10,13 +10,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from sam_bench import __version__
 from sam_bench.commands.words import GPU_FILES, need_folder
 from sam_bench.config import files
 from sam_bench.config.rules import no_cpp_compiler
 from sam_bench.errors import UsageError
 from sam_bench.store import places
-from sam_bench.training import threads
+from sam_bench.training import provenance, threads
 
 LEVELS = ("ok", "warning", "broken")  # the exit status is the place of the worst
 SUITE = ("hydra-core", "rdkit", "torch-geometric", "scikit-learn", "pandas", "matplotlib", "ogb", "wandb")
@@ -69,7 +68,9 @@ def _safely(check: Callable[[], Iterator[Finding]]) -> Iterator[Finding]:
 
 def _versions() -> Iterator[Finding]:
     yield Finding(
-        "ok", "version", f"sam_bench {__version__}, Python {platform.python_version()}, {platform.platform()}"
+        "ok",
+        "version",
+        f"sam_bench {provenance.versions()['sam_bench']}, Python {platform.python_version()}, {platform.platform()}",
     )
     found = {name: _version(name) for name in ("torch", "numpy", *SUITE)}
     there = ", ".join(f"{name} {version}" for name, version in found.items() if version)
@@ -191,7 +192,9 @@ def _determinism() -> Iterator[Finding]:
         model, images = torch.nn.Sequential(*layers).to(device), torch.randn(16, 3, 12, 12).to(device)
         for _ in range(3):
             loss = model(images).square().mean()
-            for parameter, slope in zip(model.parameters(), torch.autograd.grad(loss, model.parameters()), strict=True):
+            for parameter, slope in zip(
+                model.parameters(), torch.autograd.grad(loss, [*model.parameters()]), strict=True
+            ):
                 parameter.data -= 0.1 * slope
         ends.append(torch.cat([parameter.detach().flatten() for parameter in model.parameters()]))
     if torch.equal(*ends):
