@@ -13,7 +13,9 @@ from sam_bench import __version__
 from sam_bench.commands import (
     budgets,
     check,
+    completion,
     data,
+    doctor,
     figures,
     references,
     report,
@@ -35,7 +37,7 @@ from sam_bench.store import places
 
 COMMANDS = (
     run, sweep, tune, budgets, status, table, figures, report, verify, verdicts, wandb, check, sharpness, data, speed,
-    references,
+    references, doctor,
 )  # fmt: skip
 MENDED_ELSEWHERE = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS)
 NO_FOLDER = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.EINVAL)  # cannot be made there
@@ -59,6 +61,8 @@ def _epilog() -> str:
             "  SAM_BENCH_DATA     folder of the data sets (default: a cache folder)",
             "  SAM_BENCH_RESULTS  folder of the records (default: results)",
             "  SAM_BENCH_CONFIGS  folders with your own YAML files, separated as in PATH",
+            "",
+            'completion after Tab (bash, zsh): eval "$(register-python-argcomplete sam-bench)"',
         ]
     )
 
@@ -74,6 +78,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for command in COMMANDS:
         command.register(commands)
+    completion.offer(parser, commands.choices)
     return parser
 
 
@@ -108,11 +113,18 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
     """Overrides may also stand after options, which argparse does not see by itself."""
     parser = _parser()
     arguments, rest = parser.parse_known_args(apart(argv) if argv and argv[0] in ("check", "status") else argv)
-    if rest and not (hasattr(arguments, "overrides") and all("=" in word and word[0] != "-" for word in rest)):
-        parser.error(f"unrecognized arguments: {' '.join(rest)}")
-    if rest:
-        arguments.overrides += rest
+    if wrong := [word for word in rest if not _belongs(arguments, word)]:
+        parser.error(f"unrecognized arguments: {' '.join(wrong)}")
+    for word in rest:
+        (arguments.words if hasattr(arguments, "words") else arguments.overrides).append(word)
     return arguments
+
+
+def _belongs(arguments: argparse.Namespace, word: str) -> bool:
+    """Whether a word that argparse left over is an override, or an experiment where several may be named."""
+    if word.startswith("-"):
+        return False
+    return hasattr(arguments, "words") or (hasattr(arguments, "overrides") and "=" in word)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -6,6 +6,8 @@ import numpy as np
 
 from sam_bench.errors import UsageError, did_you_mean
 
+NAMED = 20  # of the targets that a note is about, as many are named
+
 
 def compute(name: str, y_true: np.ndarray, y_pred: np.ndarray, targets: Sequence[str] = ()) -> tuple[float, list[str]]:
     """Metric `name` of y_true (n, k), NaN = missing, and y_pred (n, k), with notes on targets that were left out.
@@ -21,18 +23,27 @@ def compute(name: str, y_true: np.ndarray, y_pred: np.ndarray, targets: Sequence
         return _multiclass(name, y_true, y_pred), []
     y_true, y_pred = (a.reshape(len(a), -1).astype(np.float64) for a in (y_true, y_pred))
     per_target, needs_both = _PER_TARGET[name]
-    values, notes = [], []
+    values: list[float] = []
+    lacking: dict[str, list[str]] = {}
     for column, (true, pred) in enumerate(zip(y_true.T, y_pred.T, strict=True)):
         present = ~np.isnan(true)
         true, pred = true[present], pred[present]
         label = targets[column] if targets else f"target {column}"
         if len(true) == 0:
-            notes.append(f"{label}: no label, left out of {name}")
+            lacking.setdefault("no label", []).append(label)
         elif needs_both and true.min() == true.max():
-            notes.append(f"{label}: only class {true[0]:g}, left out of {name}")
+            lacking.setdefault(f"only class {true[0]:g}", []).append(label)
         else:
             values.append(per_target(true, pred))
+    notes = [_left_out(name, reason, labels, y_true.shape[1]) for reason, labels in lacking.items()]
     return (float(np.mean(values)) if values else float("nan")), notes
+
+
+def _left_out(name: str, reason: str, labels: Sequence[str], targets: int) -> str:
+    """One note for all targets that a metric leaves out for the same reason."""
+    more = f" and {len(labels) - NAMED} more" if len(labels) > NAMED else ""
+    verb = "have" if len(labels) > 1 else "has"
+    return f"{len(labels)} of {targets} targets {verb} {reason}, left out of {name}: {', '.join(labels[:NAMED])}{more}"
 
 
 def check(name: str, kind: str) -> None:

@@ -76,3 +76,12 @@ def test_unknown_metric_is_answered_with_the_nearest():
 
 def test_every_metric_has_a_direction():
     assert HIGHER_IS_BETTER == {"roc_auc": True, "prc_auc": True, "accuracy": True, "rmse": False, "mae": False}
+
+
+def test_forty_targets_of_one_class_are_one_note():
+    true = np.zeros((4, 41))
+    true[:2, 0] = 1
+    _, notes = compute("roc_auc", true, np.random.default_rng(0).random((4, 41)), [f"t{i}" for i in range(41)])
+    (note,) = notes
+    assert note.startswith("40 of 41 targets have only class 0, left out of roc_auc: t1, t2, ")
+    assert note.endswith(" t20 and 20 more")

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sam_bench.commands import cells, sweep
-from sam_bench.commands.words import add_engine, add_experiment, cell_overrides, need_bench
+from sam_bench.commands.words import add_engine, add_experiment, cell_overrides, need_bench, note
 from sam_bench.errors import UsageError
 from sam_bench.store import places
 
@@ -44,7 +44,7 @@ def run(arguments: argparse.Namespace) -> int:
     overrides = cell_overrides(arguments)
     if given := [word for word in overrides if word.startswith(("train.budget=", "train.seconds="))]:
         raise UsageError(f"{given[0]}: this command chooses the budgets itself; leave it out.")
-    every = plan(arguments.experiment, [*overrides, *EQUAL])
+    every = plan(arguments.experiment, [*overrides, *EQUAL], note)
     status = _make(arguments, every)
     seconds = budgets.calibrated(load(places.results_dir(), [cell.run_id for cell in every])) if status == 0 else {}
     for place, limit in seconds.items():

@@ -3,22 +3,23 @@
 import argparse
 from pathlib import Path
 
-from sam_bench.commands.words import add_experiment, records_of
+from sam_bench.commands.chosen import add_runs, chosen, name_of, records_of
 
 
 def register(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add the command to the command line."""
-    figures = commands.add_parser("figures", help="the figures of an experiment")
-    add_experiment(figures)
+    figures = commands.add_parser("figures", help="the figures of runs")
+    add_runs(figures)
     figures.add_argument("--out", type=Path, default=Path("paper_figures"), help="folder (default: paper_figures)")
     figures.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """The figures."""
-    records = records_of(arguments.experiment, arguments.overrides)
+    parts = chosen(arguments)
+    records = records_of(parts)
     from sam_bench.results.figures.draw import draw
 
-    for path in draw(records, arguments.out, name=arguments.experiment):
+    for path in draw(records, arguments.out, name=name_of(parts)):
         print(path)
     return 0

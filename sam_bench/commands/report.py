@@ -1,31 +1,25 @@
 """`sam-bench report`."""
 
 import argparse
+import shlex
 from pathlib import Path
 
-from sam_bench.commands.words import records_of
-from sam_bench.errors import UsageError
+from sam_bench.commands.chosen import add_runs, by_name, chosen
 
 
 def register(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add the command to the command line."""
-    report = commands.add_parser("report", help="one self-contained page about experiments")
-    report.add_argument(
-        "experiments", nargs="+", metavar="experiment",
-        help="files of configs/experiment; key=value among them, such as tuned=STUDY, holds for all of them",
-    )  # fmt: skip
+    report = commands.add_parser("report", help="one self-contained page about runs")
+    add_runs(report)
     report.add_argument("--out", type=Path, default=Path("report.html"), help="the page (default: report.html)")
     report.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """One self-contained page."""
-    overrides = [word for word in arguments.experiments if "=" in word]
-    names = [word for word in arguments.experiments if "=" not in word]
-    if not names:
-        raise UsageError("name an experiment, as in: sam-bench report quickstart")
-    records = {name: records_of(name, overrides) for name in names}
+    parts = chosen(arguments)
+    records = by_name(parts)
     from sam_bench.results.report.page import report as write
 
-    print(write(records, arguments.out, overrides))
+    print(write(records, arguments.out, {part.name: (part.maker, shlex.join(part.words)) for part in parts}))
     return 0

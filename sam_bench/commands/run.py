@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from sam_bench.api import RunSpec
-from sam_bench.commands.words import need_bench, need_folder, need_gpu
+from sam_bench.commands import beforehand
+from sam_bench.commands.words import need_bench
 from sam_bench.errors import UsageError
 from sam_bench.store import places
 from sam_bench.training import threads, torchrun
@@ -94,8 +95,7 @@ def _run_cell(cell: RunSpec) -> int:
 def _make(cell: RunSpec, directory: "RunDirectory", results: Path) -> int:
     """Make a run that is not finished; says what came of it."""
     threads.before_torch()
-    need_gpu(cell.config["device"])
-    need_folder(results)
+    beforehand.check([cell], results)
     from sam_bench.config.build import trust_current_folder
     from sam_bench.sweeps.worker import stop_signal
     from sam_bench.training import processes

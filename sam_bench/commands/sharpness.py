@@ -1,14 +1,13 @@
 """`sam-bench sharpness`."""
 
 import argparse
-import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from sam_bench.api import RunSpec
-from sam_bench.commands.words import add_experiment, need_bench
+from sam_bench.commands.chosen import Chosen, add_runs, cells_of, chosen, no_record, same_words
 from sam_bench.errors import UsageError
 from sam_bench.store import places
 
@@ -21,7 +20,7 @@ def register(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
         description="Measures every finished run at its best weights and adds a record beside it; what is measured "
         "is kept. Without a flag: largest Hessian eigenvalue, trace, m-sharpness, loss rise in a ball, gap.",
     )
-    add_experiment(sharpness)
+    add_runs(sharpness)
     add = sharpness.add_argument
     kinds = sharpness.add_mutually_exclusive_group()
     for kind, what in (("landscape", "the loss in a plane"), ("gradients", "successive gradients: trains again")):
@@ -44,23 +43,21 @@ def register(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Measure every finished run of an experiment."""
-    need_bench()
-    from sam_bench.config.compose import plan
-
-    cells = plan(arguments.experiment, arguments.overrides)
+    """Measure every finished run."""
+    parts = chosen(arguments)
+    cells = cells_of(parts)
     from sam_bench.sharpness import measure
     from sam_bench.store.added import read
 
     results, kind = places.results_dir(), arguments.kind
     options = {**vars(arguments), "seed": arguments.draws}
-    chosen = {cell.run_id: measure.settings_of(kind, options, cell) for cell in cells}
+    settings = {cell.run_id: measure.settings_of(kind, options, cell) for cell in cells}
     runs, bad = _measurable(cells, results)
     if not bad:
-        _need(runs, cells, results, arguments.experiment)
+        _need(runs, parts, results)
     for number, found in enumerate(runs, 1):
         try:
-            path, new = measure.measure(kind, found, chosen[found.cell.run_id], results)
+            path, new = measure.measure(kind, found, settings[found.cell.run_id], results)
             said = _SAY[kind](read(path)) + ("" if new else " (measured before)")
         except UsageError as error:  # one bad run does not stop the others
             bad.append(said := str(error))
@@ -68,7 +65,7 @@ def run(arguments: argparse.Namespace) -> int:
     print(f"records: {results / kind}")
     if len(runs) < len(cells):
         print(f"not measured: {len(cells) - len(runs)} of {len(cells)} cells, not finished or without their best.pt")
-    name = shlex.join([arguments.experiment, *arguments.overrides])
+    name = same_words(arguments)
     print(f"next:\n  sam-bench table {name}\n  sam-bench figures {name}")
     if bad:
         print(f"{len(bad)} runs could not be measured", file=sys.stderr)
@@ -89,22 +86,20 @@ def _measurable(cells: list[RunSpec], results: Path) -> tuple[list, list[str]]:
     return [found for found in runs if found], bad
 
 
-def _need(runs: Sequence[object], cells: Sequence[RunSpec], results: Path, experiment: str) -> None:
+def _need(runs: Sequence[object], parts: Sequence[Chosen], results: Path) -> None:
     """Raise UsageError when there is nothing to measure."""
     from sam_bench.store.folder import RunDirectory
 
     if runs:
         return
-    there = sum(RunDirectory(results, cell.run_id).finished for cell in cells)
+    there = sum(RunDirectory(results, cell.run_id).finished for cell in cells_of(parts))
     if there:
         raise UsageError(
-            f"the {there} finished runs of {experiment} in {results / 'runs'} have no best.pt (committed records carry "
-            "no weights). Make them again elsewhere: SAM_BENCH_RESULTS=/some/folder sam-bench sweep " + experiment
+            f"the {there} finished runs in {results / 'runs'} have no best.pt (committed records carry no weights). "
+            "Make them again elsewhere: "
+            + "; ".join(f"SAM_BENCH_RESULTS=/some/folder {part.maker}" for part in parts if part.maker)
         )
-    raise UsageError(
-        f"no finished run of {experiment} in {results / 'runs'}. Make them with: sam-bench sweep {experiment}, or set "
-        "SAM_BENCH_RESULTS to where they are."
-    )
+    raise no_record(parts, "finished run")
 
 
 def _number(value: float | None) -> str:

@@ -1,7 +1,6 @@
 """`sam-bench sweep`."""
 
 import argparse
-import shlex
 import sys
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -9,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sam_bench.api import Engine, Outcome, RunSpec
+from sam_bench.commands import beforehand
 from sam_bench.commands.words import (
     add_engine,
     add_experiment,
@@ -16,8 +16,7 @@ from sam_bench.commands.words import (
     cell_overrides,
     launcher_overrides,
     need_bench,
-    need_folder,
-    need_gpu,
+    note,
     same_words,
 )
 from sam_bench.errors import UsageError
@@ -56,9 +55,10 @@ def run(arguments: argparse.Namespace) -> int:
     from sam_bench.sweeps.outcomes import Tally
 
     check(arguments)
-    results, console = places.results_dir(), Console()
-    cells = matching(plan(arguments.experiment, cell_overrides(arguments)), arguments.filter)
+    results, console = places.results_dir(), Console(stderr=True)
+    cells = matching(plan(arguments.experiment, cell_overrides(arguments), note), arguments.filter)
     pending = sweeping.pending(cells, results, retry_failed=arguments.retry_failed)
+    beforehand.check(pending, results, here=arguments.launcher == "local")
     jobs, make_engine = engine(arguments, pending, results)
     if arguments.dry_run:
         from sam_bench.sweeps.standing import dry_run
@@ -66,10 +66,6 @@ def run(arguments: argparse.Namespace) -> int:
         return dry_run(cells, pending, results, jobs=jobs, name=same_words(arguments, sweep=True))
     if not pending:
         return _conclude(arguments, cells, Tally(), results, console)
-    need_folder(results)
-    if arguments.launcher == "local":
-        for device in {cell.config["device"] for cell in pending}:
-            need_gpu(device)
     from sam_bench.sweeps.display import Display
 
     done = len(cells) - len(pending)
@@ -150,6 +146,5 @@ def _conclude(
     if messages:
         again = same_words(arguments, sweep=True)
         print(f"  sam-bench status {name}\n  sam-bench sweep {again} --retry-failed")
-    name = shlex.join([arguments.experiment, *cell_overrides(arguments)])
     print(f"  sam-bench table {name} --format markdown\n  sam-bench figures {name}\n  sam-bench run --help")
     return 1 if messages else 0

@@ -5,14 +5,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from sam_bench.api import Record
-from sam_bench.commands.words import add_experiment, records_of
+from sam_bench.commands.chosen import add_runs, chosen, records_of
 from sam_bench.errors import UsageError
 
 
 def register(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add the command to the command line."""
-    table = commands.add_parser("table", help="the results table of an experiment")
-    add_experiment(table)
+    table = commands.add_parser("table", help="the results table of runs")
+    add_runs(table)
     table.add_argument("--format", default="terminal", choices=("terminal", "markdown", "csv", "latex", "html"))
     table.add_argument("--out", type=Path, help="write it to this file")
     table.add_argument(
@@ -27,7 +27,7 @@ def run(arguments: argparse.Namespace) -> int:
     from sam_bench.results.tables.table import table as render
     from sam_bench.store.disk import atomic_write
 
-    records = records_of(arguments.experiment, arguments.overrides)
+    records = records_of(chosen(arguments))
     text = render(records, format=arguments.format) if arguments.target is None else _to_target(arguments, records)
     if arguments.out is None:
         print(text)

@@ -56,7 +56,7 @@ def run(arguments: argparse.Namespace) -> int:
     from sam_bench.sweeps import tune
 
     sweep.check(arguments)
-    settings, results, console = _settings(arguments), places.results_dir(), Console()
+    settings, results, console = _settings(arguments), places.results_dir(), Console(stderr=True)
     again = shlex.join(["sam-bench", "tune", *_words(arguments)])
     try:
         found = tune.run(settings, results, _maker(arguments, console))

@@ -2,7 +2,7 @@
 
 import argparse
 
-from sam_bench.commands.words import add_experiment, no_record, readable_records_of
+from sam_bench.commands.chosen import add_runs, chosen, no_record, readable_records_of
 
 
 def register(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -13,15 +13,16 @@ def register(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
         "identity, checksums, curves, equal data, splits and budgets, doubts about timings. Ends with 1 if a number "
         "must not be used as it stands.",
     )  # fmt: skip
-    add_experiment(verify)
+    add_runs(verify)
     verify.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Compliance checks; 1 if a number must not be used as it stands."""
-    records, unusable = readable_records_of(arguments.experiment, arguments.overrides)
+    parts = chosen(arguments)
+    records, unusable = readable_records_of(parts)
     if not records and not unusable:
-        raise no_record(arguments.experiment)
+        raise no_record(parts)
     from sam_bench.results import verify as checks
     from sam_bench.results.arms import blocks
     from sam_bench.results.tuned import origins

@@ -4,14 +4,14 @@ import argparse
 from pathlib import Path
 
 from sam_bench.api import Record
-from sam_bench.commands.words import records_of
+from sam_bench.commands.chosen import add_runs, by_name, chosen
 
 
 def register(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add the command to the command line."""
     wandb = commands.add_parser("wandb", help="send finished records to Weights & Biases, again if need be")
     wandb.add_argument("action", choices=("sync",))
-    wandb.add_argument("experiments", nargs="+", metavar="experiment", help="files of configs/experiment")
+    add_runs(wandb)
     wandb.add_argument("--project", default="sam_bench")
     wandb.add_argument("--entity", help="team or user")
     wandb.add_argument("--mode", default="online", choices=("online", "offline"))
@@ -23,7 +23,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Send finished records, tables and figures to W&B; what is there already is not sent again."""
     from tempfile import TemporaryDirectory
 
-    records = {name: records_of(name) for name in arguments.experiments}
+    records = by_name(chosen(arguments))
     from sam_bench.loggers.wandb import sync
 
     with TemporaryDirectory() as folder:

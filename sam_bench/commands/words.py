@@ -12,9 +12,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from sam_bench.api import Record
 from sam_bench.errors import UsageError
-from sam_bench.store import places
 
 # NVIDIA's driver (Jetson, WSL) and AMD's, which torch also calls cuda.
 GPU_FILES = ("/dev/nvidia*", "/dev/nvhost*", "/dev/dxg", "/dev/kfd")
@@ -91,6 +89,11 @@ def number_or_auto(text: str) -> int | str:
         raise argparse.ArgumentTypeError(f"a whole number or auto, not {text!r}") from None
 
 
+def note(text: str) -> None:
+    """A remark for the person at the terminal: on stderr, so that it is never part of a result."""
+    print(f"note: {text}", file=sys.stderr)
+
+
 def need_bench() -> None:
     """Raise UsageError when only the optimizers are installed."""
     if importlib.util.find_spec("hydra") is None:
@@ -121,35 +124,6 @@ def need_folder(folder: Path) -> None:
             f"no record can be written to {folder}: {error.strerror}. Point SAM_BENCH_RESULTS to a folder that you may "
             "write."
         ) from error
-
-
-def records_of(experiment: str, overrides: Sequence[str] = ()) -> list[Record]:
-    """The records of an experiment; UsageError when there is none, or one that cannot be used."""
-    need_bench()
-    from sam_bench.config.compose import plan
-    from sam_bench.store.index import load
-
-    records = load(places.results_dir(), [cell.run_id for cell in plan(experiment, overrides)])
-    if not records:
-        raise no_record(experiment)
-    return records
-
-
-def readable_records_of(experiment: str, overrides: Sequence[str] = ()) -> tuple[list[Record], dict[str, str]]:
-    """The records of an experiment that can be used, and {run_id: what is wrong} of the others."""
-    need_bench()
-    from sam_bench.config.compose import plan
-    from sam_bench.store.index import load_readable
-
-    return load_readable(places.results_dir(), [cell.run_id for cell in plan(experiment, overrides)])
-
-
-def no_record(experiment: str) -> UsageError:
-    """What to do where an experiment has no record at all."""
-    return UsageError(
-        f"no record of {experiment} in {places.results_dir() / 'runs'}. "
-        f"Make them with: sam-bench sweep {experiment}, or set SAM_BENCH_RESULTS to where they are."
-    )
 
 
 def cell_overrides(arguments: argparse.Namespace) -> list[str]:

@@ -4,99 +4,29 @@ import itertools
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import hydra
 from hydra._internal.utils import get_args_parser
-from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, OverrideType
-from hydra.core.plugins import Plugins
 from hydra.errors import HydraException
-from hydra.plugins.search_path_plugin import SearchPathPlugin
-from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from sam_bench.api import RunSpec
-from sam_bench.config import files
-from sam_bench.config.resolved import Composed, resolve, without_hydra
+from sam_bench.config import files, grid, own_file
+from sam_bench.config.composer import ERRORS, Compose, Unknown, composer, explain, line, parse
+from sam_bench.config.compositions import Compositions, Partial
+from sam_bench.config.resolved import resolve, without_hydra
 from sam_bench.config.rules import check, check_options
-from sam_bench.errors import UsageError, did_you_mean
+from sam_bench.errors import UsageError
 from sam_bench.options.component import check_component
 from sam_bench.store import studies
-from sam_bench.store.disk import checksum
 from sam_bench.store.identity import run_id
 
 LABELS = ("dataset", "model", "base", "optimizer")
-
-
-# -- composing -----------------------------------------------------------------------------------------------------
-
-
-class _UserFolders(SearchPathPlugin):
-    """Tells Hydra of the user's folders; an override `hydra.searchpath` breaks on commas, quotes and equals signs."""
-
-    def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
-        for folder in files.user_dirs():
-            search_path.append("SAM_BENCH_CONFIGS", f"file://{folder}")
-
-
-Compose = Callable[[Sequence[str]], DictConfig]
-
-
-@contextmanager
-def _composer() -> Iterator[Compose]:
-    files.user_dirs()  # raises before Hydra begins
-    GlobalHydra.instance().clear()
-    Plugins.instance().register(_UserFolders)
-    with hydra.initialize_config_dir(str(files.config_dir()), version_base="1.3", job_name="sam_bench"):
-        yield lambda overrides: hydra.compose("config", list(overrides), return_hydra_config=True)
-
-
-def _parse(overrides: Sequence[str]) -> list[Override]:
-    try:
-        return OverridesParser.create().parse_overrides(list(overrides))
-    except HydraException as error:
-        bad = next((o for o in overrides if "=" not in o), overrides[0])
-        raise UsageError(f"cannot read the override {bad!r}: write key=value, for instance seed=1.\n{error}") from None
-
-
-def _keys(node: Any, prefix: str = "") -> Iterator[str]:
-    for key, value in node.items():
-        yield f"{prefix}{key}"
-        if isinstance(value, Mapping):
-            yield from _keys(value, f"{prefix}{key}.")
-
-
-def _explain(compose: Compose, overrides: Sequence[str], error: Exception) -> UsageError:
-    """Say which override is wrong and what was probably meant."""
-    broken = UsageError(f"cannot compose {' '.join(overrides) or 'the configuration'}: {error}")
-    try:
-        compose([])
-    except (HydraException, OmegaConfBaseException):  # a YAML file is at fault, not an override
-        return broken
-    loader = GlobalHydra.instance().config_loader()
-    groups = [g for g in loader.list_groups("") if g != "hydra"]
-    good: list[str] = []
-    for override in _parse(overrides):
-        key, line = override.key_or_group, _line(override)
-        if key in groups and override.value() is not None:
-            options = loader.get_group_options(key)
-            if str(override.value()) not in options:
-                return UsageError(f"unknown {key} {override.value()!r}. {did_you_mean(str(override.value()), options)}")
-        try:
-            compose([*good, line])
-        except (HydraException, OmegaConfBaseException):
-            known = list(_keys(OmegaConf.to_container(without_hydra(compose(good)), resolve=False)))
-            if key not in known:
-                return UsageError(f"unknown key {key!r}. {did_you_mean(key, {*known, *groups})}")
-            break
-        good.append(line)
-    return broken
 
 
 def make_spec(resolved: Mapping[str, Any], choices: Mapping[str, str], overrides: Sequence[str]) -> RunSpec:
@@ -104,28 +34,12 @@ def make_spec(resolved: Mapping[str, Any], choices: Mapping[str, str], overrides
     labels = {group: choices[group] for group in LABELS}
     labels |= {"seed": resolved["seed"], "split_seed": resolved["split_seed"]}
     check(resolved, labels)
-    resolved = {**resolved, "dataset": _known_by_content(resolved["dataset"])}
+    typed = any(word.partition("=")[0].lstrip("+") == own_file.KEY for word in overrides)
+    folder = Path.cwd() if typed else own_file.folder_of(choices) if resolved["dataset"].get("path") else Path()
+    resolved = {**resolved, "dataset": own_file.known_by_content(resolved["dataset"], folder)}
     experiment = choices.get("experiment")
     experiment = None if experiment in (None, "null") else experiment
     return RunSpec(run_id(labels, resolved), labels, tuple(overrides), resolved, experiment)
-
-
-def _known_by_content(dataset: Mapping[str, Any]) -> Mapping[str, Any]:
-    """A file of the user's own is known by its bytes: the same file elsewhere is the same run, a changed one is not."""
-    if "file_sha256" not in dataset or dataset["path"] is None:
-        return dataset
-    path = Path(str(dataset["path"])).expanduser().absolute()
-    try:
-        actual = checksum(path)
-    except FileNotFoundError:
-        raise UsageError(f"There is no file {path}.") from None
-    except OSError as error:
-        raise UsageError(f"{path} cannot be read: {error.strerror}.") from None
-    if dataset["file_sha256"] not in (None, actual):
-        raise UsageError(f"{path} has changed (sha256 {actual}). Leave dataset.file_sha256 out to use it as it is.")
-    if isinstance(dataset.get("targets"), str | int):  # y and [y] are one run
-        dataset = {**dataset, "targets": [dataset["targets"]]}
-    return {**dataset, "file_sha256": actual}
 
 
 def _choices_of(override: Override) -> list[Override]:
@@ -134,20 +48,22 @@ def _choices_of(override: Override) -> list[Override]:
     try:
         values = list(override.sweep_string_iterator())
     except HydraException as error:
-        raise UsageError(f"{override.input_line}: {error}. Write the values: {override.key_or_group}=a,b,c.") from None
-    return _parse([f"{override.get_key_element()}={value}" for value in values])
-
-
-def _line(override: Override) -> str:
-    """The override as it was typed."""
-    return cast(str, override.input_line)  # None only where Hydra's sweepers make one
+        raise UsageError(
+            f"{line(override)}: this names no single values ({error}). Write the values: {override.key_or_group}=a,b,c."
+        ) from None
+    return parse([f"{override.get_key_element()}={value}" for value in values])
 
 
 def _check_names(overrides: Sequence[Override], groups: set[str]) -> None:
     """Raise UsageError for a group that is set to no name: Hydra ends with a traceback there."""
     for override in overrides:
         key, value = override.key_or_group, override.value()
-        if key in groups and not override.is_delete() and not isinstance(value, str | list | dict):
+        if key in groups and isinstance(value, list):
+            words = ",".join(map(str, value))
+            raise UsageError(f"{line(override)}: write the values with commas and no brackets, {key}={words}.")
+        if key == "experiment" and value in files.yaml_files("experiment"):
+            grid.file_of(str(value))
+        if key in groups and not override.is_delete() and not isinstance(value, str | dict):
             raise UsageError(
                 f"{override.input_line} names no file: {key} must be one of {', '.join(files.yaml_files(key))}"
                 + (", or be left out." if key == "experiment" else ".")
@@ -155,60 +71,76 @@ def _check_names(overrides: Sequence[Override], groups: set[str]) -> None:
 
 
 def _cells(
-    compose: Compose, fixed: Sequence[str], overrides: Sequence[Override],
-    composed: dict[tuple[str, ...], Composed] | None = None,
+    compose: Compose, fixed: Sequence[str], overrides: Sequence[Override], composed: Compositions | None = None,
+    partial: Partial | None = None,
 ) -> Iterator[RunSpec]:  # fmt: skip
-    """All combinations of the overrides' choices, the last override fastest; composed once per choice of files."""
+    """All combinations of the overrides' choices, the last override fastest; composed once per choice of files.
+
+    With `partial`, a key that a cell does not have is left out of it and noted there; without, it is an error.
+    """
     groups = set(GlobalHydra.instance().config_loader().list_groups(""))
     choices = [_choices_of(override) for override in overrides]
     _check_names([choice for axis in choices for choice in axis], groups)
-    composed = {} if composed is None else composed
+    composed = Compositions() if composed is None else composed
     for combination in itertools.product(*choices):
-        lines = [_line(o) for o in combination]
-        plain = [o.type is OverrideType.CHANGE and o.key_or_group not in groups for o in combination]
-        chosen = tuple(line for line, is_plain in zip(lines, plain, strict=True) if not is_plain)
+        plain = {line(o): o for o in combination if o.type is OverrideType.CHANGE and o.key_or_group not in groups}
+        files_of = [o for o in combination if line(o) not in plain]
         try:
-            if chosen not in composed:  # with these values, so that Hydra judges their keys
-                composed[chosen] = Composed(compose([*fixed, *lines]))
-            values = {o.key_or_group: o.value() for o, is_plain in zip(combination, plain, strict=True) if is_plain}
-            yield make_spec(composed[chosen].resolved(values), composed[chosen].choices, (*fixed, *lines))
-        except (HydraException, OmegaConfBaseException) as error:
-            raise _explain(compose, [*fixed, *lines], error) from None
+            found = composed.of(compose, fixed, files_of)
+            lacking = [text for text, o in plain.items() if not found.has(o.key_or_group)]
+            if lacking and partial is None:
+                raise OmegaConfBaseException(f"no such key: {lacking[0]}")
+            lines = tuple(line(o) for o in combination if line(o) not in lacking)
+            values = {o.key_or_group: o.value() for text, o in plain.items() if text not in lacking}
+            if partial is not None:
+                partial.note([o.key_or_group for o in plain.values()], found)
+            yield make_spec(found.resolved(values), found.choices, (*fixed, *lines))
+        except ERRORS as error:
+            raise explain(compose, [*fixed, *map(line, combination)], error) from None
 
 
 def compose_specs(overrides: Sequence[str]) -> list[RunSpec]:
     """The cells of overrides, of which some may be lists (`seed=0,1,2`); raises UsageError for any that is wrong."""
-    with _composer() as compose:
-        return list(_cells(compose, (), _parse(overrides)))
+    with composer() as compose:
+        return list(_cells(compose, (), parse(overrides)))
 
 
 def compose_each(requests: Sequence[Sequence[str]]) -> list[RunSpec]:
     """The cell of each list of overrides, none of which has several values; raises UsageError for any that is wrong."""
-    composed: dict[tuple[str, ...], Composed] = {}
-    with _composer() as compose:
-        return [cell for words in requests for cell in _cells(compose, (), _parse(words), composed)]
+    composed = Compositions()
+    with composer() as compose:
+        return [cell for words in requests for cell in _cells(compose, (), parse(words), composed)]
 
 
-def plan(experiment: str, overrides: Sequence[str] = ()) -> list[RunSpec]:
+def plan(
+    experiment: str | None, overrides: Sequence[str] = (), say: Callable[[str], None] = lambda text: None
+) -> list[RunSpec]:
     """The cells of an experiment: its grid (`hydra.sweeper.params`), each axis replaced by an override of that name.
 
-    The axis `tuned` is no key of the configuration: it names tuning studies, whose values each cell takes on (null:
-    the cell as it is). A study that the grid names, and no override, gives way where an override sets what it tuned and
-    where it has no such arm: the cell stays as it is.
+    A key that only some cells have, such as optimizer.rho beside erm, is given to those; `say` is told which. Without
+    an experiment: the cells of the overrides alone, as `compose_specs` makes them. The axis `tuned` is no key of the
+    configuration: it names tuning studies, whose values each cell takes on (null: the cell as it is). A study that the
+    grid names, and no override, gives way where an override sets what it tuned and where it has no such arm: the cell
+    stays as it is.
     """
-    with _composer() as compose:
-        name = [f"experiment={experiment}"]
-        _check_names(_parse(name), {"experiment"})
-        try:
-            grid = resolve(compose(name).hydra.sweeper.params or OmegaConf.create({}))
-        except (HydraException, OmegaConfBaseException) as error:
-            raise _explain(compose, name, error) from None
-        axes = {o.get_key_element(): o for o in _parse([f"{key}={value}" for key, value in grid.items()])}
-        given = {o.get_key_element(): o for o in _parse(overrides)}
-        axes |= given
+    with composer() as compose:
+        name = [] if experiment is None else [f"experiment={experiment}"]
+        if experiment is not None:
+            _check_names(parse(name), {"experiment"})
+        own = {} if experiment is None else grid.grid(compose, experiment)
+        given = {o.get_key_element(): o for o in parse(overrides)}
+        axes = {**own, **given}
         values = [choice.value() for choice in _choices_of(axes.pop("tuned"))] if "tuned" in axes else [None]
         chosen = [None if value is None else str(value) for value in values]
-        cells = list(_cells(compose, name, list(axes.values())))
+        partial = Partial() if name else None
+        try:
+            cells = list(_cells(compose, name, list(axes.values()), partial=partial))
+            if partial is not None:
+                partial.check(say)
+        except Unknown as error:
+            if experiment is not None and axes.get(error.key) is own.get(error.key, ...):
+                raise UsageError(f"{grid.place(experiment)}: {error}") from None
+            raise
         unique = {cell.run_id: cell for study in chosen for cell in _tuned(compose, cells, study, "tuned" in given)}
     return list(unique.values())
 
@@ -218,13 +150,13 @@ def _tuned(compose: Compose, cells: Sequence[RunSpec], study: str | None, asked:
 
     Raises UsageError where the study was `asked` for and a cell contradicts it, and for a tuning seed.
     """
-    composed: dict[tuple[str, ...], Composed] = {}
+    composed = Compositions()
     for cell in cells:
         if study is None or (not asked and not studies.has(study, cell.labels)):
             yield cell
             continue
         found = studies.find(study, cell.labels, cell.config)
-        given = {override.key_or_group for override in _parse(cell.overrides)} & found.space.keys()
+        given = {override.key_or_group for override in parse(cell.overrides)} & found.space.keys()
         if given and not asked:
             yield cell
             continue
@@ -234,32 +166,32 @@ def _tuned(compose: Compose, cells: Sequence[RunSpec], study: str | None, asked:
             raise UsageError(
                 f"seed {cell.labels['seed']} is a tuning seed of the study {study}: the final runs need others."
             )
-        yield from _cells(compose, (), _parse([*cell.overrides, *studies.words(found)]), composed)
+        yield from _cells(compose, (), parse([*cell.overrides, *studies.words(found)]), composed)
 
 
 def unpaired(overrides: Sequence[str]) -> dict[str, Any]:
     """The configuration of overrides of which one part is used by itself: its parts need not go together."""
-    with _composer() as compose:
-        parsed = _parse(overrides)
+    with composer() as compose:
+        parsed = parse(overrides)
         _check_names(parsed, set(GlobalHydra.instance().config_loader().list_groups("")))
-        if several := [_line(override) for override in parsed if override.is_sweep_override()]:
+        if several := [line(override) for override in parsed if override.is_sweep_override()]:
             raise UsageError(f"{several[0]}: give one value here.")
         try:
             resolved = resolve(without_hydra(compose(list(overrides))))
-        except (HydraException, OmegaConfBaseException) as error:
-            raise _explain(compose, overrides, error) from None
+        except ERRORS as error:
+            raise explain(compose, overrides, error) from None
     check_options(resolved)
-    return {**resolved, "dataset": _known_by_content(resolved["dataset"])}
+    return {**resolved, "dataset": own_file.known_by_content(resolved["dataset"], Path.cwd())}
 
 
 def launcher_config(name: str, overrides: Sequence[str]) -> dict[str, Any]:
     """configs/launcher/`name`.yaml with overrides `launcher.key=value`; raises UsageError for any that is wrong."""
-    with _composer() as compose:
+    with composer() as compose:
         words = [f"+launcher={name}", *overrides]
         try:
             config = resolve(compose(words).launcher)
-        except (HydraException, OmegaConfBaseException) as error:
-            raise _explain(compose, words, error) from None
+        except ERRORS as error:
+            raise explain(compose, words, error) from None
     check_component("launcher", config)
     return config
 

@@ -5,7 +5,8 @@ file: a YAML of the user's own with the name of a built-in of the same group is 
 """
 
 import os
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +78,28 @@ def read_component(group: str, name: str, also: Iterable[str] = ()) -> dict[str,
 def read_group(group: str, names: Iterable[str] = ()) -> dict[str, dict[str, Any]]:
     """The named components of a group, or all, by name; raises UsageError as `read_component` does."""
     return {name: read_component(group, name) for name in sorted(set(names) or yaml_files(group))}
+
+
+def that_says(group: str, name: str, keys: Sequence[str]) -> Path | None:
+    """The YAML that gives these keys, one inside the other, a value: the named one, or one of its `defaults`."""
+    known = yaml_files(group)
+    content = _read(known[name])
+    node: Any = content
+    for key in keys:
+        node = node.get(key) if isinstance(node, Mapping) else None
+    if node is not None:
+        return known[name]
+    parents = [parent for parent in content.get("defaults") or [] if isinstance(parent, str) and parent in known]
+    return next((path for parent in reversed(parents) if (path := that_says(group, parent, keys))), None)
+
+
+def has_package_header(path: Path) -> bool:
+    """Whether the first line of a YAML is an experiment's, which puts its keys where those of the configuration are.
+
+    Hydra looks for that line above all others, comments too.
+    """
+    lines = filter(str.strip, path.read_text(encoding="utf-8", errors="replace").splitlines())
+    return re.fullmatch(r"\s*#\s*@package\s+_global_\s*", next(lines, "")) is not None
 
 
 def _with_defaults(known: Mapping[str, Path], name: str) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from operator import getitem
 from typing import Any, cast
 
 from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 
 def without_hydra(config: Any) -> Any:
@@ -27,11 +28,19 @@ class Composed:
     21.7 to 22.4 s; a Xeon under load, November 2026).
     """
 
-    def __init__(self, whole: Any):
-        self.config, self.choices = without_hydra(whole), dict(whole.hydra.runtime.choices)
-        self._first = resolve(self.config)
-        self._references = dict(_references(cast(dict[str, Any], OmegaConf.to_container(self.config, resolve=False))))
+    def __init__(self, config: Any, choices: Mapping[str, str]):
+        self.config, self.choices = config, choices
+        try:
+            self._first: dict[str, Any] | None = resolve(config)
+        except OmegaConfBaseException:  # a value that must be given, and is among those that will be set
+            self._first = None
+        raw = cast(dict[str, Any], OmegaConf.to_container(self.config, resolve=False))
+        self.keys, self._references = set(keys_of(raw)), dict(_references(raw))
         self._followed: dict[tuple[str, ...], dict[str, str] | None] = {}
+
+    def has(self, key: str) -> bool:
+        """Whether the configuration has this key; of an item in a list, `targets[0]`, whether it has the list."""
+        return key in self.keys or re.sub(r"(\[\d+\]|\.\d+)$", "", key) in self.keys
 
     def resolved(self, values: Mapping[str, Any]) -> dict[str, Any]:
         """The configuration with these values, always of the same keys."""
@@ -39,7 +48,8 @@ class Composed:
         if keys not in self._followed:
             self._followed[keys] = _followers(self._references, keys)
         followers = self._followed[keys]
-        if followers is None or any(isinstance(v, dict | list) or "${" in str(v) for v in values.values()):
+        involved = any(isinstance(v, dict | list) or "${" in str(v) for v in values.values())
+        if self._first is None or followers is None or involved:
             config = copy.deepcopy(self.config)
             for key, value in values.items():
                 OmegaConf.update(config, key, value)
@@ -50,6 +60,14 @@ class Composed:
         for key, source in followers.items():
             found = _replaced(found, key, reduce(getitem, source.split("."), found))
         return found
+
+
+def keys_of(node: Mapping[Any, Any], prefix: str = "") -> Iterator[str]:
+    """All keys of a configuration, `train` and `train.epochs`."""
+    for key, value in node.items():
+        yield f"{prefix}{key}"
+        if isinstance(value, Mapping):
+            yield from keys_of(value, f"{prefix}{key}.")
 
 
 def _references(node: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:

@@ -78,7 +78,7 @@ class Csv(Molecules):
     """A csv file of the user's own."""
 
     target: ClassVar = "sam_bench.datasets.usercsv.load"
-    path: Annotated[str | int | None, "the file, .csv or .csv.gz; it must be given"]
+    path: Annotated[str | int | None, "the file, .csv or .csv.gz; one that a YAML names is looked for beside that YAML"]
     smiles: Annotated[str | int | None, "column of the SMILES; null: the first"]
     targets: Annotated[list[str | int] | str | int | None, "columns of the labels; null: all others"]
     sha256: Annotated[str | None, "given: other data (SMILES and labels) are refused"]

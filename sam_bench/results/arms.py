@@ -76,6 +76,13 @@ class Arm:
         """Test metric over the seeds."""
         return summary(list(self.scores.values()))
 
+    @property
+    def valid(self) -> Summary:
+        """Valid metric of the best epoch over the seeds."""
+        name = f"valid/{self.metric['name']}"
+        values = [run["metrics"].get(name) for run in self.runs]
+        return summary([math.nan if value is None else value for value in values])
+
     def cost(self, name: str) -> float:
         """Mean over the runs of a column of COSTS; NaN where nobody measured it."""
         values: list[float | None] = [cast(dict[str, Any], run).get(name) for run in self.runs]

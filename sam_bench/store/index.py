@@ -192,6 +192,12 @@ def error_line(record: Record) -> str:
     return line if line.isprintable() else line.encode("unicode_escape").decode()
 
 
+def names_of_runs(results_dir: Path) -> list[str]:
+    """The names of all runs in a results folder, whatever came of them, sorted."""
+    names = _names(Path(results_dir) / "runs", running=True)
+    return sorted({name.removesuffix(".failed").removesuffix(".running") for name in names})
+
+
 def _names(runs: Path, running: bool = False) -> set[str]:
     need_real_folder(runs)
     try:

@@ -4,6 +4,7 @@ import heapq
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -74,7 +75,20 @@ def _seconds(record: Mapping[str, Any], config: Mapping[str, Any]) -> float:
     wanted, had = ours.get(unit), theirs.get(unit)
     factor = wanted / had if wanted and had and ours.get("max_steps") is None else 1.0
     work = record["train_seconds"] + record.get("eval_seconds", 0.0)
-    return float(factor * work + record.get("setup_seconds", 0.0))
+    return float(factor * work + _startup(record, work))
+
+
+def _startup(record: Mapping[str, Any], work: float) -> float:
+    """What a run took beside its work: reading and featurising the data, building the model, writing the record.
+
+    From its first and last time; those of a resumed run lie around a pause, so that only its set-up clock counts.
+    """
+    setup, made = float(record.get("setup_seconds", 0.0)), record["provenance"]
+    try:
+        begun, ended = (datetime.fromisoformat(made[key]) for key in ("started", "finished"))
+    except (KeyError, ValueError, TypeError):
+        return setup
+    return setup if made.get("resumed") else max(setup, (ended - begun).total_seconds() - work)
 
 
 def wall_time(seconds: Sequence[float], jobs: int) -> float:

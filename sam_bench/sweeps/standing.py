@@ -46,8 +46,13 @@ def dry_run(cells: Sequence[RunSpec], pending: Sequence[RunSpec], results: Path,
     print(counts(list(rows.values())))
     print(f"{len(pending)} of {len(cells)} cells to run; records in {results / 'runs'}")
     if seconds:
-        rest = f", and {unknown} cells of unknown duration" if unknown else ""
-        print(f"about {duration(wall_time(seconds, jobs))} with {jobs} at once{rest}")
+        rest = f", and {unknown} cells for which there is no basis" if unknown else ""
+        print(f"about {duration(wall_time(seconds, jobs))} with {jobs} at once, once the workers have started{rest}")
+    elif unknown:
+        print(
+            "how long: no basis, because no run of these data sets and models has finished here; the experiment's "
+            "YAML may say what was expected"
+        )
     failed = sum(rows[cell.run_id]["status"] == "failed" for cell in cells if cell.run_id not in to_run)
     if failed:
         print(f"{failed} failed cells are kept: sam-bench sweep {name} --retry-failed")

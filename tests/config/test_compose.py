@@ -6,6 +6,7 @@ from omegaconf import OmegaConf
 
 from sam_bench.config import files
 from sam_bench.config.compose import compose_specs, plan
+from sam_bench.errors import UsageError
 
 
 def by_hydra(cell, folder=None):
@@ -53,3 +54,59 @@ def test_values_that_refer_to_others_follow_them():
     cells = plan("learning", ["dataset=esol", "seed=0,5", "optimizer=erm"])
     assert [(cell.config["seed"], cell.config["split_seed"]) for cell in cells] == [(0, 0), (5, 5)]
     assert len({cell.run_id for cell in cells}) == 2
+
+
+def test_a_key_of_some_arms_is_given_to_those_and_that_is_said():
+    said = []
+    cells = plan("quickstart", ["optimizer.k=3,7", "seed=0"], said.append)
+    ks = {cell.labels["optimizer"]: [] for cell in cells}
+    for cell in cells:
+        ks[cell.labels["optimizer"]].append(cell.config["optimizer"].get("k"))
+    assert ks.pop("looksam") == [3, 7]
+    assert all(values == [plan("quickstart", [f"optimizer={name}", "seed=0"])[0].config["optimizer"].get("k")]
+               for name, values in ks.items())  # one cell each, as without the override  # fmt: skip
+    assert said[0].startswith("optimizer.k is set for looksam")
+    assert " not for erm, sam, " in said[0]
+
+
+def test_the_cells_of_the_base_arm_stay_what_they_are():
+    plain = {cell.run_id for cell in plan("quickstart", ["optimizer=erm"])}
+    assert {c.run_id for c in plan("quickstart", ["optimizer.rho=0.1"]) if c.labels["optimizer"] == "erm"} == plain
+    for cell in plan("quickstart", ["optimizer.rho=0.1", "seed=0"]):
+        assert compose_specs(cell.overrides)[0].run_id == cell.run_id  # what the record says makes it again
+
+
+def test_a_key_that_no_arm_has_is_an_error():
+    with pytest.raises(UsageError, match=r"unknown key 'optimizer\.rhoo'. Did you mean 'optimizer.rho'"):
+        plan("quickstart", ["optimizer.rhoo=0.1"])
+    with pytest.raises(UsageError, match=r"unknown key 'optimizer\.rho'"):
+        plan("quickstart", ["optimizer=erm", "optimizer.rho=0.1"])
+    with pytest.raises(UsageError, match=r"unknown key 'optimizer\.rho'"):
+        compose_specs(["optimizer=erm,sam", "optimizer.rho=0.1"])  # of `run`, whose words Hydra reads
+
+
+def test_choices_of_several_groups_need_no_composition_each(monkeypatch):
+    made = []
+    compose = hydra.compose
+    monkeypatch.setattr(hydra, "compose", lambda *a, **k: made.append(a) or compose(*a, **k))
+    words = ["dataset=esol,bbbp,tox21", "optimizer=erm,sam,looksam", "seed=0,1", "base=adam,sgd"]
+    cells = plan("learning", words)
+    assert len(cells) == 36
+    assert len(made) < 10  # of 18 choices
+    for cell in cells[::7]:
+        assert cell.config == by_hydra(cell)
+        assert cell.run_id == compose_specs(cell.overrides)[0].run_id
+
+
+def test_a_file_that_changes_other_sections_is_composed_by_hydra(tmp_path, monkeypatch):
+    for name in ("experiment", "dataset"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "dataset" / "long.yaml").write_text(
+        "# @package _global_\nprecision: bf16\n"
+        "dataset: {_target_: mine.load, name: long, modality: molecule, metric: rmse}\n"
+    )
+    monkeypatch.setenv("SAM_BENCH_CONFIGS", str(tmp_path))
+    cells = plan(None, ["dataset=esol,long", "optimizer=erm,sam"])
+    assert [cell.config["precision"] for cell in cells] == ["fp32", "fp32", "bf16", "bf16"]
+    for cell in cells:
+        assert cell.config == by_hydra(cell, tmp_path)

@@ -81,6 +81,13 @@ def make_record(optimizer="sam", seed=0, dataset="bbbp", model="grover", base="a
     return {**record, **changes}
 
 
+def of_cell(cell, **changes) -> dict:
+    """A made-up record of a cell that was really planned."""
+    like = make_record(cell.labels["optimizer"], cell.labels["seed"])
+    same = {"run_id": cell.run_id, "labels": dict(cell.labels), "config": dict(cell.config)}
+    return {**like, **same, "overrides": list(cell.overrides), "experiment": cell.experiment, **changes}
+
+
 def make_curve(record: dict) -> list[dict]:
     """A learning curve that ends at the record's valid metric."""
     name, epochs = record["metric"]["name"], record["epochs"]

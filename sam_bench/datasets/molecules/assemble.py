@@ -14,6 +14,7 @@ from torch import Tensor
 from sam_bench import metrics
 from sam_bench.datasets.molecules.batch import MoleculeBatch
 from sam_bench.datasets.molecules.chemistry import MAX_ATOMS
+from sam_bench.datasets.molecules.doubts import constant, in_two_splits
 from sam_bench.datasets.molecules.featurize import PackedMolecules, featurize
 from sam_bench.datasets.molecules.scaffold import scaffolds
 from sam_bench.datasets.molecules.table import Table
@@ -74,6 +75,9 @@ def assemble(table: Table, *, name: str, modality: str, kind: str, metric: str, 
         log.warning("%s: %s", name, shorten(note, 160))
     if kind == "binary":
         notes += one_class(targets, splits, table.target_names)
+    else:
+        notes += constant(targets, splits, table.target_names)
+    notes += in_two_splits([table.smiles[i] for i in keep], splits)
     return Task(
         name=name, modality=modality, kind=kind, num_outputs=targets.shape[1], metric=metric,
         inputs=dict(packed.inputs), source=Molecules(packed, tuple(table.smiles[i] for i in keep)),

@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
-from sam_bench.datasets.molecules import table
+from sam_bench.datasets.molecules import own_table
 from sam_bench.datasets.molecules.assemble import assemble
 from sam_bench.datasets.molecules.chemistry import MAX_ATOMS
 from sam_bench.datasets.task import Task
@@ -26,18 +26,8 @@ def load(*, name: str, modality: str, kind: str, metric: str | None, split: str,
     is given, other data are refused; if `file_sha256` is given, another file is refused. Raises UsageError for every
     kind of broken file, before featurising.
     """
-    if not path:
-        raise UsageError(
-            "dataset=csv needs a file: dataset.path=my.csv dataset.smiles=SMILES dataset.targets=[y1,y2] "
-            "dataset.kind=regression (or binary)."
-        )
     check_one(Csv, "kind", kind, "dataset")
-    smiles, columns = None if smiles is None else str(smiles), _names(targets)
-    if columns is not None and len(set(columns)) != len(columns):
-        raise UsageError(f"dataset.targets names a column twice: {list(columns)}.")
-    if smiles is not None and smiles in (columns or ()):
-        raise UsageError(f"dataset.targets holds {smiles!r}, the column of the SMILES.")
-    rows = table.read_csv_table(Path(path).expanduser().absolute(), smiles, columns, kind)
+    rows = own_table.read(path, smiles, targets, kind)
     if file_sha256 is not None and hashlib.sha256(rows.path.read_bytes()).hexdigest() != file_sha256:
         raise UsageError(f"{rows.path} has changed since the run was planned. Run the same command again.")
     actual = rows.sha256()
@@ -51,10 +41,3 @@ def load(*, name: str, modality: str, kind: str, metric: str | None, split: str,
         fractions=fractions, split_seed=split_seed, features=features, descriptors=descriptors, max_atoms=max_atoms,
         data_dir=data_dir, verified=True, notes=[OWN],
     )  # fmt: skip
-
-
-def _names(targets: Sequence[str | int] | str | int | None) -> list[str] | None:
-    """The names of columns as a list. A single name may come alone, and Hydra reads 588342 as a number."""
-    if targets is None:
-        return None
-    return [str(name) for name in (targets if isinstance(targets, list | tuple) else [targets])]

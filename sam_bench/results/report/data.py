@@ -118,8 +118,8 @@ def _arm(arm: Arm, scale: float) -> dict[str, Any]:
         "versus": versus
         and {
             "mean": versus.mean * scale,
-            "low": versus.low * scale,
-            "high": versus.high * scale,
+            "low": math.nan if versus.too_few else versus.low * scale,  # no interval from so few pairs
+            "high": math.nan if versus.too_few else versus.high * scale,
             "n": versus.n,
             "p": versus.p_holm,
             "significant": versus.significant,

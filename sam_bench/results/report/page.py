@@ -21,21 +21,26 @@ ASSETS = Path(__file__).with_name("assets")
 SHOWN = 12  # runs named in a warning
 
 
-def report(experiments: Mapping[str, Sequence[Record]], out: Path, overrides: Sequence[str] = ()) -> Path:
+def report(
+    experiments: Mapping[str, Sequence[Record]], out: Path, named: Mapping[str, tuple[str, str]] | None = None
+) -> Path:
     """Write the page about these experiments, {name: loaded records}, and return its path.
 
-    `overrides` are the words that named the records beside the experiment. Same records, same bytes. Raises UsageError
-    where it cannot be written.
+    `named` is what makes the runs of each again, and what names them in another command: {"quickstart": ("sam-bench
+    sweep quickstart", "quickstart")}, which is also what is taken for an experiment that it lacks. Same records, same
+    bytes. Raises UsageError where it cannot be written.
     """
     out = Path(out)
     with advice(out):
         out.parent.mkdir(parents=True, exist_ok=True)
-    atomic_write(out, page(experiments, overrides).encode())
+    atomic_write(out, page(experiments, named).encode())
     return out
 
 
-def page(experiments: Mapping[str, Sequence[Record]], overrides: Sequence[str] = ()) -> str:
-    """The page as text."""
+def page(experiments: Mapping[str, Sequence[Record]], named: Mapping[str, tuple[str, str]] | None = None) -> str:
+    """The page as text; `named` as in `report`."""
+    plain = {name: (f"sam-bench sweep {shlex.quote(name)}", shlex.quote(name)) for name in experiments}
+    commands = {**plain, **(named or {})}
     found = {name: blocks(records) for name, records in experiments.items()}
     every = list({record["run_id"]: record for records in experiments.values() for record in records}.values())
     parts = {
@@ -44,7 +49,7 @@ def page(experiments: Mapping[str, Sequence[Record]], overrides: Sequence[str] =
         "summary": _summary(every),
         "warnings": _warnings(experiments, found),
         "results": "\n".join(_results(name, found[name], len(experiments) > 1) for name in experiments),
-        "reproduce": "\n".join(_reproduce(name, records, overrides) for name, records in experiments.items()),
+        "reproduce": "\n".join(_reproduce(name, records, *commands[name]) for name, records in experiments.items()),
         "style": _asset("report.css"),
         "script": "\n".join(
             _asset(name) for name in ("tables.js", "charts.js", "sharpness.js", "tuning.js", "runs.js", "page.js")
@@ -120,18 +125,17 @@ def _results(name: str, found: Sequence[Block], several: bool) -> str:
     return heading + html_tables([*sections(found), *target.sections(found)])
 
 
-def _reproduce(name: str, records: Sequence[Record], overrides: Sequence[str]) -> str:
+def _reproduce(name: str, records: Sequence[Record], maker: str, words: str) -> str:
     """The commands that make each part of the page again."""
     commits = dict.fromkeys(str(record["provenance"].get("commit")) for record in records if "provenance" in record)
     known = [commit for commit in commits if commit not in ("None", "")]
-    quoted = shlex.join([name, *overrides])
     lines = [f"git checkout {known[0]}"] if len(known) == 1 else []
     lines += [
-        f"sam-bench sweep {quoted}       # the runs; finished ones are kept",
-        f"sam-bench table {quoted}       # the tables",
-        f"sam-bench figures {quoted}     # the figures",
-        f"sam-bench verify {quoted}      # the warnings",
-        f"sam-bench report {quoted} --out report.html",
+        f"{maker}       # the runs; finished ones are kept" if maker else "# each run: its overrides, in its record",
+        f"sam-bench table {words}       # the tables",
+        f"sam-bench figures {words}     # the figures",
+        f"sam-bench verify {words}      # the warnings",
+        f"sam-bench report {words} --out report.html",
     ]
     text = html.escape("\n".join(lines))
     label = html.escape(f"commands that reproduce {name}", quote=True)

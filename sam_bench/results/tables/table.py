@@ -10,6 +10,7 @@ from sam_bench.api import Record
 from sam_bench.errors import UsageError, did_you_mean
 from sam_bench.results import measured, pooled, tuning
 from sam_bench.results.arms import COSTS, Arm, Block, blocks
+from sam_bench.results.data_notes import of_data
 from sam_bench.results.fairness import disturbed, mixed_arithmetic, mixed_code
 from sam_bench.results.stats import (
     ENOUGH_SEEDS,
@@ -87,13 +88,20 @@ def score_cell(arm: Arm, scale: float, digits: int) -> Cell:
     return Cell(f"{text}{marks}", bold=passes and arm.versus is not None and arm.versus.better, value=score.mean)
 
 
+def valid_cell(arm: Arm, scale: float, digits: int) -> Cell:
+    """`mean ± std` of the valid metric that chose the epoch."""
+    valid = arm.valid
+    spread = f" ± {number(valid.std * scale, digits)}" if valid.n > 1 else ""
+    return Cell(f"{number(valid.mean * scale, digits)}{spread}", value=valid.mean)
+
+
 def difference_cell(versus: Comparison | None, scale: float, digits: int) -> Cell:
-    """`difference [95 % interval]`."""
+    """`difference [95 % interval]`; no interval from fewer pairs than could ever reject a difference."""
     if versus is None:
         return Cell("-")
     mean, low, high = (v * scale for v in (versus.mean, versus.low, versus.high))
     sign = "+" if mean >= 0.5 * 10**-digits else ""
-    ends = f" [{number(low, digits)}, {number(high, digits)}]" if versus.n > 1 else ""
+    ends = f" [{number(low, digits)}, {number(high, digits)}]" if not versus.too_few else ""
     return Cell(f"{sign}{number(mean, digits)}{ends}", value=versus.mean)
 
 
@@ -113,18 +121,21 @@ def _section(block: Block, family: int) -> Section:
     cited = any(arm.published for arm in block.arms)
     rows = []
     for arm in block.arms:
-        row = [Cell(arm.name), score_cell(arm, scale, digits)]
+        row = [Cell(arm.name), score_cell(arm, scale, digits), valid_cell(arm, scale, digits)]
         row += [difference_cell(arm.versus, scale, digits), test_cell(arm.versus), *_cost_cells(arm)]
         rows.append(row + ([Cell(notes.cite(arm, scale, digits))] if cited else []))
-    header = ["optimizer", f"{name} (n)", "difference to erm [95 %]", "p (Holm)", "speed / erm"]
+    valid = name.replace("test/", "valid/")
+    header = ["optimizer", f"{name} (n)", valid, "difference to erm [95 %]", "p (Holm)", "speed / erm"]
     header += ["grad_evals / step", "sam_fraction", "train_seconds", "peak MiB", *(["published"] if cited else [])]
-    lines = [f"{name}: mean ± sample standard deviation (n seeds), {better} is better.", origins(block.arms)]
+    lines = [f"{name}: mean ± sample standard deviation (n seeds), {better} is better; {valid} chose the epoch."]
+    lines.append(origins(block.arms))
     lines += [] if cited else ["Published values for this data set, model and method: not available."]
     found = [minimum_detectable_difference(arm.versus.std, arm.versus.n) for arm in block.arms if arm.versus]
     if any(math.isfinite(value) for value in found):
         least = number(max(value for value in found if math.isfinite(value)) * scale, digits)
         lines.append(f"A true difference of {least} would be found with 80 % power (paired t-test, this n and spread).")
-    return Section(block.title, header, rows, [*lines, *_explain(block.arms, family), *notes.lines])
+    lines += [*_explain(block.arms, family), *of_data(block.arms), *notes.lines]
+    return Section(block.title, header, rows, lines)
 
 
 def _cost_cells(arm: Arm) -> list[Cell]:
@@ -168,7 +179,10 @@ def _explain(arms: Sequence[Arm], family: int) -> list[str]:
         )
         lines[-1] += " bold where it is better."
     if any(versus.too_few for versus in compared):
-        lines.append(f"too few seeds: below {ENOUGH_SEEDS} pairs no difference, however large, reaches p < 0.05.")
+        lines.append(
+            f"too few seeds: below {ENOUGH_SEEDS} pairs no difference, however large, reaches p < 0.05, and no"
+        )
+        lines[-1] += " interval is given."
     needed = pairs_needed(family)
     if any(ENOUGH_SEEDS <= versus.n < needed for versus in compared):
         lines.append(
@@ -261,7 +275,8 @@ def _raw(block: Block, arm: Arm, contents: Sequence[Sharpness]) -> dict[str, Any
     }
     row |= {"variant": arm.variant, "metric": f"test/{arm.metric['name']}"}
     row |= {"higher_is_better": arm.metric["higher_is_better"], "n": arm.score.n, "mean": arm.score.mean}
-    row |= {"std": arm.score.std, "failed": len(arm.failed), "compared_to": arm.base.name if arm.base else ""}
+    row |= {"std": arm.score.std, "valid_mean": arm.valid.mean, "valid_std": arm.valid.std}
+    row |= {"failed": len(arm.failed), "compared_to": arm.base.name if arm.base else ""}
     for name in ("mean", "std", "n", "low", "high", "p", "p_holm", "significant", "better", "too_few"):
         row[f"difference_{name}"] = getattr(versus, name) if versus else ""
     row["minimum_detectable_difference"] = minimum_detectable_difference(versus.std, versus.n) if versus else ""

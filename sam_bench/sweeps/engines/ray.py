@@ -4,6 +4,7 @@ All nodes must see the results folder. An actor lives as long as its cell; Ray d
 """
 
 import contextlib
+import importlib
 import logging
 import socket
 import threading
@@ -81,11 +82,12 @@ class RayEngine:
                  gpus: float = 0, parallel: int = 100):  # fmt: skip
         self.results, self.capacity = results.resolve(), jobs or parallel
         try:
-            _knock(address)
+            _knock(_found(address))
             ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
-        except (ConnectionError, ValueError, RuntimeError) as error:
+        except (OSError, ValueError, RuntimeError) as error:
             raise UsageError(
-                f"no Ray cluster at launcher.address={address}: start one with `ray start --head`."
+                f"no Ray cluster at launcher.address={address} ({error}): start one with `ray start --head`, or, where "
+                "one was, forget it with `ray stop`."
             ) from error
         found = ray.nodes()  # type: ignore[no-untyped-call] # Ray's
         nodes = [node["Resources"] for node in found if node["Alive"]]
@@ -101,8 +103,19 @@ class RayEngine:
             yield RayJob(cell, self._worker.remote(), self.results)
 
 
+def _found(address: str) -> str:
+    """The host:port that Ray takes `auto` for: of $RAY_ADDRESS, or of the last cluster here, which may be long gone.
+
+    Ray has no public function for it.
+    """
+    services: Any = importlib.import_module("ray._private.services")
+    if address != "auto" or not hasattr(services, "canonicalize_bootstrap_address"):
+        return address
+    return str(services.canonicalize_bootstrap_address(address) or address)
+
+
 def _knock(address: str) -> None:
     """Raise OSError if nobody listens at host:port; Ray itself would try for minutes."""
     host, separator, port = address.removeprefix("ray://").rpartition(":")
     if separator and port.isdigit():
-        socket.create_connection((host, int(port)), timeout=10).close()
+        socket.create_connection((host, int(port)), timeout=5).close()

@@ -120,8 +120,10 @@ class SlurmEngine:
     def __init__(self, results: Path, jobs: int | None = None, *, partition: str | None = None, minutes: int = 240,
                  memory_gb: float = 8, cpus: int = 2, gpus: int = 0, parallel: int = 100, grace_seconds: int = 90,
                  setup: Sequence[str] = (), options: Mapping[str, object] | None = None):  # fmt: skip
-        if shutil.which("sbatch") is None:
-            raise UsageError("there is no sbatch on this machine: run the command on a node that submits SLURM jobs.")
+        if absent := next((name for name in ("sbatch", "srun", "squeue") if shutil.which(name) is None), None):
+            raise UsageError(
+                f"there is no {absent} on this machine: run the command on a node that submits SLURM jobs."
+            )
         if grace_seconds >= 60 * minutes:
             raise UsageError(f"launcher.grace_seconds={grace_seconds} must be less than launcher.minutes={minutes}.")
         self.results = results.resolve()

@@ -3,6 +3,7 @@
 import csv
 import io
 import random
+import statistics
 import subprocess
 import sys
 import time
@@ -286,3 +287,23 @@ def test_what_a_file_of_the_user_names_cannot_act_in_any_output():
         for cell in row:
             assert not cell.startswith(("=", "@"))
             assert not cell.startswith(("+", "-")) or float(cell) < 0
+
+
+def test_no_interval_from_fewer_than_six_pairs():
+    few, enough = (table(grid(("erm", "sam"), seeds=range(n)), format="markdown") for n in (5, 6))
+    rows = [next(line for line in text.splitlines() if line.startswith("| sam")) for text in (few, enough)]
+    assert "[" not in rows[0]
+    assert "[" in rows[1]
+    assert "and no interval is given" in few
+    assert "no interval" not in enough
+
+
+def test_the_valid_metric_stands_beside_the_test_metric():
+    records = grid(("erm", "sam"), seeds=range(3))
+    values = [r["metrics"]["valid/roc_auc"] for r in records if r["labels"]["optimizer"] == "sam"]
+    row = raw(records)["bbbp", "sam", ""]
+    assert float(row["valid_mean"]) == pytest.approx(statistics.mean(values))
+    assert float(row["valid_std"]) == pytest.approx(statistics.stdev(values))
+    text = table(records, format="markdown")
+    assert "| valid/roc\\_auc |" in text
+    assert f"| {statistics.mean(values):.4f} ± {statistics.stdev(values):.4f} |" in text

@@ -104,3 +104,13 @@ def test_what_cannot_be_is_refused(cluster, tmp_path, words, message):
     assert message in output
     assert "Traceback" not in output
     assert not list((tmp_path / "r").glob("runs/*"))
+
+
+def test_an_address_of_a_cluster_that_is_gone_is_refused_at_once(tmp_path, monkeypatch):
+    """Ray itself tries for minutes, also where a file of its own still names a cluster of yesterday."""
+    from sam_bench.errors import UsageError
+    from sam_bench.sweeps.engines.ray import RayEngine
+
+    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
+    with pytest.raises(UsageError, match=r"no Ray cluster at launcher.address=auto \(.*refused.*ray stop"):
+        RayEngine(tmp_path)

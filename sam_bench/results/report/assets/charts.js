@@ -138,7 +138,7 @@ function drawCost(block, arms, clock) {
 function drawDifferences(block, arms) {
   const drawn = arms.filter(([, arm]) => arm.versus);
   if (!drawn.length) return note("There is no base arm (erm) to compare with.");
-  const ends = drawn.flatMap(([, { versus }]) => [versus.mean, versus.low, versus.high]);
+  const ends = drawn.flatMap(([, { versus }]) => [versus.mean, versus.low ?? versus.mean, versus.high ?? versus.mean]);
   const xs = span([0, ...ends], 0.05);
   const label = `Difference of test ${block.metric} to the base arm in ${block.title}: ` +
     drawn.map(([, { name, versus }]) => `${name} ${say(versus.mean, 3)}`).join(", ");
@@ -150,7 +150,8 @@ function drawDifferences(block, arms) {
     if (versus.low !== null)
       root.append(svg("path", { d: `M${x(versus.low)} ${y(row)}H${x(versus.high)}`, stroke: colour(index), "stroke-width": 2 }));
     const verdict = versus.significant ? `p = ${say(versus.p, 2)}` : versus.p === null ? "too few seeds" : `p = ${say(versus.p, 2)}, not significant`;
-    const text = `${name} minus ${versus.base}: ${say(versus.mean, 3)} [${say(versus.low, 3)}, ${say(versus.high, 3)}], ${versus.n} pairs, ${verdict}`;
+    const interval = versus.low === null ? "" : ` [${say(versus.low, 3)}, ${say(versus.high, 3)}]`;
+    const text = `${name} minus ${versus.base}: ${say(versus.mean, 3)}${interval}, ${versus.n} pairs, ${verdict}`;
     root.append(svg("text", { class: "name", x: SIZE.left + 6, y: y(row) - 10 }, name), mark(index, x(versus.mean), y(row), text));
   }
   return root;

@@ -1,0 +1,45 @@
+"""What can be wrong with runs and is found in a second, before torch is imported and before the first of them."""
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from sam_bench.api import RunSpec
+from sam_bench.commands.words import need_folder, need_gpu
+from sam_bench.options import dataset as options
+
+KINDS = {"image": "multiclass"}  # of the targets, where no option says it
+
+
+def check(cells: Iterable[RunSpec], results: Path, *, here: bool = True) -> None:
+    """Raise UsageError for a metric, a csv or a device that cannot be used, and for a folder that takes no record.
+
+    Keys and types were checked when the cells were planned. `here`: the cells run on this machine.
+    """
+    seen: list[tuple[Any, ...]] = []
+    for cell in cells:
+        section = cell.config["dataset"]
+        asked = (cell.config["device"], *(section.get(key) for key in ("_target_", "path", "smiles", "targets", "kind",
+                                                                       "metric", "file_sha256")))  # fmt: skip
+        if asked in seen:
+            continue
+        seen.append(asked)
+        if here:
+            need_gpu(cell.config["device"])
+        _check_data(section)
+    need_folder(results)
+
+
+def _check_data(section: Mapping[str, Any]) -> None:
+    targets = {cls.target for cls in vars(options).values() if isinstance(getattr(cls, "target", None), str)}
+    if section.get("_target_") not in targets:
+        return  # a data set of the user's own may have its own metric and its own files
+    kind = section.get("kind") or KINDS.get(section["modality"])
+    if section.get("metric") and kind:
+        from sam_bench import metrics
+
+        metrics.check(section["metric"], kind)
+    if section.get("_target_") == options.Csv.target:
+        from sam_bench.datasets.molecules import own_table
+
+        own_table.read(section["path"], section["smiles"], section["targets"], section["kind"])

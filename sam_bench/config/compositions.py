@@ -1,0 +1,93 @@
+"""Compositions that many cells share, and the keys that only some cells have."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, cast
+
+from hydra.core.override_parser.types import Override, OverrideType
+from omegaconf import OmegaConf
+
+from sam_bench.config.composer import Compose, Unknown, line
+from sam_bench.config.resolved import Composed, without_hydra
+
+Raw = tuple[dict[str, Any], dict[str, str]]  # a configuration that is not resolved, and the YAML stems in it
+
+
+class Compositions:
+    """Each choice of YAML files composed once; where two groups have nothing to do with each other, not even once.
+
+    Hydra takes a tenth of a second for one choice. If another data set changes the section `dataset` alone, and
+    another optimizer `optimizer` alone, then both together are the first choice with two sections replaced: ten data
+    sets and ten optimizers are 19 compositions, not 100.
+    """
+
+    def __init__(self) -> None:
+        self._composed: dict[tuple[str, ...], Composed] = {}
+        self._raw: dict[tuple[str, ...], Raw] = {}
+        self._first: dict[tuple[str, ...], tuple[str, ...]] = {}  # by the groups that are chosen: what came first
+
+    def of(self, compose: Compose, fixed: Sequence[str], files: Sequence[Override]) -> Composed:
+        """The composition of `fixed` and these overrides, which choose YAML files, or add or delete keys."""
+        words = tuple(line(override) for override in files)
+        key = (*fixed, *words)
+        if key not in self._composed:
+            simple = all(o.type is OverrideType.CHANGE and isinstance(o.value(), str) for o in files)
+            groups = tuple(o.key_or_group for o in files)
+            config, choices = self._put_together(compose, fixed, groups, words) if simple else (None, {})
+            self._composed[key] = Composed(config, choices) if config else Composed(*_parts(compose(key)))
+        return self._composed[key]
+
+    def _put_together(
+        self, compose: Compose, fixed: Sequence[str], groups: tuple[str, ...], words: tuple[str, ...]
+    ) -> tuple[Any, dict[str, str]]:
+        """The first composition of these groups with the sections of others; None where that is not what they are."""
+        first = self._first.setdefault((*fixed, "", *groups), words)
+        config, choices = self._raw_of(compose, fixed, first)
+        sections, names = dict(config), dict(choices)
+        for place, group in enumerate(groups):
+            if words[place] == first[place]:
+                continue
+            other, others = self._raw_of(compose, fixed, (*first[:place], words[place], *first[place + 1 :]))
+            if _differing(config, other) - {group} or _differing(choices, others) - {group}:
+                return None, {}
+            sections[group], names[group] = other[group], others[group]
+        return OmegaConf.create(sections), names
+
+    def _raw_of(self, compose: Compose, fixed: Sequence[str], words: tuple[str, ...]) -> Raw:
+        key = (*fixed, *words)
+        if key not in self._raw:
+            config, choices = _parts(compose(key))
+            self._raw[key] = cast(dict[str, Any], OmegaConf.to_container(config, resolve=False)), choices
+        return self._raw[key]
+
+
+def _parts(whole: Any) -> tuple[Any, dict[str, str]]:
+    return without_hydra(whole), dict(whole.hydra.runtime.choices)
+
+
+def _differing(one: Mapping[str, Any], other: Mapping[str, Any]) -> set[str]:
+    missing = object()
+    return {key for key in one.keys() | other.keys() if one.get(key, missing) != other.get(key, missing)}
+
+
+class Partial:
+    """Which cells have the keys that were given, and which do not."""
+
+    def __init__(self) -> None:
+        self._has: dict[str, dict[str, None]] = {}  # names in the order in which they came
+        self._lacks: dict[str, dict[str, None]] = {}
+        self._known: set[str] = set()
+
+    def note(self, keys: Iterable[str], found: Composed) -> None:
+        """Remember of a cell, whose composition this is, which of these keys it has."""
+        self._known |= found.keys
+        for key in keys:
+            name = found.choices.get(key.partition(".")[0], "other cells")
+            (self._has if found.has(key) else self._lacks).setdefault(key, {})[name] = None
+
+    def check(self, say: Callable[[str], None]) -> None:
+        """Say which keys are only some cells'; raises Unknown for a key that no cell has."""
+        for key, names in self._lacks.items():
+            if key not in self._has:
+                raise Unknown(key, "key", key, sorted(self._known))
+            have, lack = ", ".join(self._has[key]), ", ".join(names)
+            say(f"{key} is set for {have}; not for {lack}, which {'has' if len(names) == 1 else 'have'} no such key")
