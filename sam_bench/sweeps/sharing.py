@@ -18,7 +18,7 @@ CONTEXT_BYTES = 2**30
 # torch keeps freed memory in pieces; the records tell what was in use.
 KEPT = 1.5
 USED = 0.9  # of the memory that is free
-MPS_CLIENTS = 48  # NVIDIA's limit for one GPU
+MPS, MPS_CLIENTS = "nvidia-cuda-mps", 48  # its processes' names begin so; NVIDIA's limit for one GPU
 
 
 @dataclass(frozen=True)
@@ -87,5 +87,8 @@ def peak_bytes(results: Path, cell: RunSpec) -> int | None:
 
 def mps_runs() -> bool:
     """Whether NVIDIA's Multi-Process Service runs here: then kernels of several processes run side by side."""
-    folder = os.environ.get("CUDA_MPS_PIPE_DIRECTORY", "/tmp/nvidia-mps")
-    return (Path(folder) / "control").exists()
+    if folder := os.environ.get("CUDA_MPS_PIPE_DIRECTORY"):
+        return (Path(folder) / "control").exists()
+    import psutil
+
+    return any((process.info["name"] or "").startswith(MPS) for process in psutil.process_iter(["name"]))

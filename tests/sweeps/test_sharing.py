@@ -4,6 +4,7 @@ import argparse
 import subprocess
 from types import SimpleNamespace
 
+import psutil
 import pytest
 from support.fabricated import make_record, write
 
@@ -91,3 +92,10 @@ def test_timings_of_a_shared_gpu_are_marked():
         record["provenance"]["hardware"] = HARDWARE | {"cells_on_gpu": 3}
     assert not disturbed(blocks(alone)[0].arms[0])
     assert disturbed(blocks(shared)[0].arms[0]) == "several cells shared a GPU"
+
+
+@pytest.mark.parametrize(("name", "runs"), [("nvidia-cuda-mps-control", True), ("python", False), (None, False)])
+def test_mps_is_known_by_its_process(name, runs, monkeypatch):
+    monkeypatch.delenv("CUDA_MPS_PIPE_DIRECTORY", raising=False)
+    monkeypatch.setattr(psutil, "process_iter", lambda attributes: [SimpleNamespace(info={"name": name})])
+    assert sharing.mps_runs() is runs
