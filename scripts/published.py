@@ -20,7 +20,8 @@ PUBLISHED = REPOSITORY / "results" / "published"
 os.environ["SAM_BENCH_RESULTS"] = str(PUBLISHED)
 
 from sam_bench.cli import main  # noqa: E402
-from sam_bench.commands.words import records_of  # noqa: E402
+from sam_bench.config.compose import plan  # noqa: E402
+from sam_bench.store.index import load  # noqa: E402
 
 MARKS = ("<!-- quickstart table: begin -->", "<!-- quickstart table: end -->")
 HEAD = """# Published results
@@ -65,7 +66,8 @@ def _section(entry: Mapping[str, Any]) -> str:
 
 def _made(words: Sequence[str]) -> str:
     """How many runs there are, on what they were made, and when."""
-    runs = [record for record in records_of(words[0], words[1:]) if record["status"] == "finished"]
+    records = load(PUBLISHED, [cell.run_id for cell in plan(words[0], words[1:])])
+    runs = [record for record in records if record["status"] == "finished"]
     hours = sum(run["train_seconds"] + run["eval_seconds"] for run in runs) / 3600
     made = [run["provenance"] for run in runs]
     days = sorted({part["finished"][:10] for part in made})
