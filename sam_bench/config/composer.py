@@ -122,7 +122,7 @@ def explain(compose: Compose, overrides: Sequence[str], error: Exception) -> Usa
             if key in groups and (path := files.yaml_files(key).get(str(override.value()))):
                 return UsageError(_in_file(path, wrong))
             known = list(keys_of(cast(dict[str, Any], OmegaConf.to_container(without_hydra(compose(good))))))
-            return Unknown(key, "key", key, {*known, *groups}) if key not in known else broken
+            return Unknown(key, "key", key, sorted({*known, *groups})) if key not in known else broken
         good.append(text)
     return broken
 

@@ -101,7 +101,8 @@ def decide(claim: Claim, planned: int, records: Sequence[Record]) -> Decision:
 def _of_cost(claim: Claim, done: Sequence[Finished]) -> Decision:
     """By the largest count of the arm's runs."""
     assert claim.at_most is not None
-    counts = [run["grad_evals_per_step"] for run in done if run["labels"]["optimizer"] == claim.optimizer]
+    runs = [run["grad_evals_per_step"] for run in done if run["labels"]["optimizer"] == claim.optimizer]
+    counts = [count for count in runs if count is not None]
     if not counts:
         return Decision(claim, "undecided", f"the records have no run of {claim.optimizer}")
     verdict: Verdict = "reproduced" if max(counts) <= claim.at_most else "not reproduced"
