@@ -5,14 +5,13 @@ from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
-from torch import nn
 
-from sam_bench.datasets.task import Task
+from sam_bench.api import Model, Task
 
 
 @torch.no_grad()
 def evaluate(
-    model: nn.Module, task: Task, split: str, *, batch_size: int, autocast: Callable[[], AbstractContextManager[Any]]
+    model: Model, task: Task, split: str, *, batch_size: int, autocast: Callable[[], AbstractContextManager[Any]]
 ) -> tuple[dict[str, float], list[str]]:
     """The split's loss and metric, named `split/loss` and `split/<metric>`, and remarks on what could not be scored."""
     was_training = model.training

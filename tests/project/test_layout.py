@@ -25,7 +25,8 @@ MAY_IMPORT = {
     "": ("training.lr_schedule",),
     "errors": (),
     "rooms": (),
-    "api": ("errors",),
+    "record_types": (),
+    "api": ("errors", "record_types"),
     "metrics": ("errors",),
     "store": GROUND,
     "options": ("errors",),  # the configuration and the components check by the same classes
