@@ -363,7 +363,7 @@ def test_bf16_stays_near_fp32(packed):
 
 
 def test_options_that_cannot_work_say_so(packed):
-    with pytest.raises(UsageError, match="no multiple"):
+    with pytest.raises(UsageError, match="not a multiple"):
         Grover(1, packed.inputs, hidden=10, heads=4)
     with pytest.raises(UsageError, match="self_attention"):
         Grover(1, packed.inputs, readout="selfattention")
