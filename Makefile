@@ -4,7 +4,7 @@ SHELL := bash
 NAME ?= quickstart
 KILLS ?= 200
 SEED ?= 0
-PYTEST_ARGS ?= -n 2 --dist loadgroup
+PYTEST_ARGS ?= -n 2 --dist loadgroup -m "not slow"
 BIN := .venv/bin
 INPUTS := pyproject.toml constraints.txt scripts/setup.sh
 RESULTS = $${SAM_BENCH_RESULTS:-results}
@@ -21,7 +21,7 @@ run: .venv/.bench  ## set up .venv, run the experiment NAME (quickstart), print 
 	@$(BIN)/sam-bench report $(NAME) --out $(RESULTS)/$(NAME).html > /dev/null
 	@echo "figures: $(RESULTS)/figures/$(NAME)_*.pdf and .png"; echo "report:  $(RESULTS)/$(NAME).html (open it in a browser)"
 
-test: .venv/.dev  ## set up .venv and run the tests
+test: .venv/.dev  ## set up .venv and run the tests; the slow ones, too: make test PYTEST_ARGS='-n 2 --dist loadgroup'
 	@$(BIN)/python -m pytest $(PYTEST_ARGS)
 
 test-oldest: .venv/.dev .venv/oldest/.made  ## the tests of the optimizers with the oldest torch and numpy (downloads 3 GB)

@@ -91,6 +91,7 @@ def test_an_optimizer_of_one_base_is_checked_by_itself(capsys, monkeypatch):
     assert capsys.readouterr().out.rstrip().endswith(f"adasam passes sam_bench contract {VERSION}")
 
 
+@pytest.mark.slow
 def test_an_optimizer_of_ones_own(mine, capsys):
     assert main(["check", "optimizer=half_sam", "optimizer.rho=0.1"]) == 0
     text = capsys.readouterr().out

@@ -98,6 +98,7 @@ class Mine(SAM):
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", ["run", "sweep"])
 def test_code_of_ones_own_that_a_yaml_names_is_found(folder, command):
     (folder / "my_sam.py").write_text(OWN)

@@ -70,6 +70,7 @@ def wait_for(condition, process, seconds=120):
         time.sleep(0.005)
 
 
+@pytest.mark.slow
 def test_a_sweep_then_again(bench):
     status, output = bench("sweep", "tiny")
     assert status == 0, output
@@ -87,6 +88,7 @@ def test_a_sweep_then_again(bench):
     assert "sam" in table
 
 
+@pytest.mark.slow
 def test_a_failing_cell_is_recorded_and_the_others_are_made(bench):
     status, output = bench("sweep", "tiny", "base.lr=0.001,1e30", "seed=0", "train.epochs=2")
     assert status == 1, output
@@ -100,6 +102,7 @@ def test_a_failing_cell_is_recorded_and_the_others_are_made(bench):
     assert "NonFiniteLoss" in bench("status", "tiny", "base.lr=1e30", "seed=0", "train.epochs=2")[1]
 
 
+@pytest.mark.slow
 def test_a_killed_worker_is_taken_up_again(bench):
     process = bench.start("sweep", "longer", "optimizer=sam", "seed=0", "--jobs", "1")
     wait_for(lambda: list(bench.runs.glob("*.running/checkpoint.pt")), process)
@@ -111,6 +114,7 @@ def test_a_killed_worker_is_taken_up_again(bench):
     assert record["provenance"]["resumed"] == 1
 
 
+@pytest.mark.slow
 def test_ctrl_c_checkpoints_and_stops_then_goes_on(bench):
     process = bench.start("sweep", "longer", "optimizer=sam", "seed=0", "--jobs", "1")
     wait_for(lambda: list(bench.runs.glob("*.running/checkpoint.pt")), process)
@@ -123,6 +127,7 @@ def test_ctrl_c_checkpoints_and_stops_then_goes_on(bench):
     assert len(finished(bench)) == 1
 
 
+@pytest.mark.slow
 def test_a_killed_driver_leaves_no_worker_and_loses_nothing(bench):
     process = bench.start("sweep", "longer", "seed=0")
     wait_for(lambda: len(list(bench.runs.glob("*.running/checkpoint.pt"))) == 2 or finished(bench), process)
@@ -157,6 +162,7 @@ def test_a_killed_fork_server_is_started_again(bench):
     assert len(finished(bench)) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("started", [False, True])
 def test_a_second_ctrl_c_ends_everything_at_once(bench, started):
     """As a terminal sends it, to all processes; also while the fork server still imports torch."""
@@ -186,6 +192,7 @@ class Counting:
 """
 
 
+@pytest.mark.slow
 def test_two_sweeps_share_the_work_and_make_no_cell_twice(bench):
     (bench.folder / "counting.py").write_text(LOGGER.format(path=str(bench.folder / "started")))
     (bench.folder / "configs" / "logger").mkdir()
@@ -199,6 +206,7 @@ def test_two_sweeps_share_the_work_and_make_no_cell_twice(bench):
     assert all(output.count("test/accuracy") and "(7 of 7 cells finished)" in output for output in outputs)
 
 
+@pytest.mark.slow
 def test_status_of_a_sweep_under_way_and_after_its_death(bench):
     process = bench.start("sweep", "longer", "optimizer=sam", "seed=0", "train.epochs=500", "--jobs", "1")
     wait_for(lambda: list(bench.runs.glob("*.running/heartbeat.json")), process)
@@ -234,6 +242,7 @@ def test_a_dry_run_writes_nothing(bench):
     assert not bench.runs.exists()
 
 
+@pytest.mark.slow
 def test_a_dry_run_says_how_long_it_takes(bench):
     assert bench("sweep", "tiny", "--filter", "seed=0")[0] == 0
     assert len(finished(bench)) == 2

@@ -53,6 +53,7 @@ def ended(process, status=0):
     return output
 
 
+@pytest.mark.slow
 def test_a_study_from_the_trials_to_the_table(start, tmp_path):
     output = ended(start("whole", *WORDS))
     assert "4 runs, 0 done before" in output
@@ -104,6 +105,7 @@ def test_a_study_from_the_trials_to_the_table(start, tmp_path):
     assert "tuning of digits / fastnet_tiny / sgd" in page
 
 
+@pytest.mark.slow
 def test_three_budgets_with_one_command(start, tmp_path):
     words = ("budgets", "tiny", "--jobs", "2")
     first = ended(start("budgets", *words))

@@ -26,6 +26,7 @@ def started():
     return ranks.across_ranks([subject(kind) for kind in BROKEN])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", BROKEN, ids=lambda kind: kind.__name__)
 def test_exactly_the_right_point_fails(kind, started):
     report = check(subject(kind), ALONE)

@@ -359,6 +359,7 @@ def test_sync_offline_writes_again_what_was_deleted_and_whatever_it_finds(result
     assert set(read_back(results_dir)) == {record["run_id"] for record in records}
 
 
+@pytest.mark.slow
 def test_the_command_sends_runs_tables_and_figures(results_dir, monkeypatch, capsys):
     source = ROOT / "results" / "published" / "runs"
     for folder in [*source.glob("chembl*-erm-seed0-*"), *source.glob("chembl*-sam-seed0-*")]:

@@ -52,6 +52,7 @@ def only_packages(monkeypatch):
     monkeypatch.setattr(sys, "path", [entry for entry in sys.path if Path(entry) != ROOT / "tests"])
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("environment", "only_packages")
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda p: p.stem)
 def test_an_example_prints_what_its_header_says(path, tmp_path, monkeypatch, capsys):

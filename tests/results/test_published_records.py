@@ -23,11 +23,13 @@ def made(tmp_path_factory):
     return root
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("page", ["README.md", "results/README.md"])
 def test_pages_are_made_from_the_committed_records(made, page):
     assert (made / page).read_text() == (ROOT / page).read_text(), "give: make published"
 
 
+@pytest.mark.slow
 def test_figures_are_made_from_the_committed_records(made):
     drawn, committed = ({path.name: path for path in (root / "paper_figures").iterdir()} for root in (made, ROOT))
     assert drawn.keys() == committed.keys()
@@ -60,6 +62,7 @@ def test_the_committed_quickstart_is_fair(capsys, monkeypatch):
     assert "fail" not in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_the_commands_on_records(capsys, monkeypatch, tmp_path):
     monkeypatch.setenv("SAM_BENCH_RESULTS", str(PUBLISHED))
     assert main(["report", "quickstart", "--out", str(tmp_path / "report.html")]) == 0
@@ -70,6 +73,7 @@ def test_the_commands_on_records(capsys, monkeypatch, tmp_path):
     assert "21 finished" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_reading_records_never_imports_torch(tmp_path):
     """Torch takes seconds to import, more than all the records."""
     code = (

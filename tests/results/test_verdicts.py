@@ -70,6 +70,7 @@ def test_an_experiment_that_was_not_run_is_not_finished():
     assert (found.verdict, found.reason) == ("not finished", "not all of its data sets are tuned")
 
 
+@pytest.mark.slow
 def test_the_shipped_claims_can_be_planned():
     from sam_bench.config.compose import plan
 

@@ -43,6 +43,7 @@ def snapshot(folder):
     return {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in folder.rglob("*") if path.is_file()}
 
 
+@pytest.mark.slow
 def test_it_adds_a_record_keeps_it_and_touches_no_run(digits, capsys):
     before = snapshot(digits / "runs")
     command = ["sharpness", *DIGITS, "optimizer=erm,sam", "seed=0", *QUICK]

@@ -16,6 +16,7 @@ def rows(capsys, *words: str) -> dict:
     return {row["method"]: row for row in found["rows"]} | {"conditions": found["conditions"]}
 
 
+@pytest.mark.slow
 def test_passes_and_memory_beside_another_package(capsys):
     pytest.importorskip("pytorch_optimizer")
     found = rows(capsys, "--optimizers", "erm", "sam", "looksam", "--against", "pytorch_optimizer", "--clock", "cpu")

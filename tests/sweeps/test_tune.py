@@ -70,6 +70,7 @@ def test_every_arm_gets_the_same_trials_seeds_epochs_and_shared_points(results_d
     assert set(sam.space) - set(erm.space) == {"optimizer.rho"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", [{}, {"sampler": "tpe", "trials": 9}, {"prune": True, "trials": 9}])
 def test_killed_in_the_middle_and_begun_again_it_ends_the_same(tmp_path, options):
     whole = tune.run(settings(**options), tmp_path / "whole", Maker(tmp_path / "whole"))

@@ -247,6 +247,7 @@ while True:
 """
 
 
+@pytest.mark.slow
 def test_real_code_with_deterministic_kernels_twice(tmp_path):
     """Written by torch's compiler, in two processes, of which the second is stopped once: the same bits.
 

@@ -22,7 +22,7 @@ from sam_bench.errors import UsageError
 from sam_bench.training import processes
 from sam_bench.training.life import execute
 
-pytestmark = pytest.mark.xdist_group("ranks")  # they share two processes
+pytestmark = [pytest.mark.xdist_group("ranks"), pytest.mark.slow]  # they share two processes
 REQUIRED = ("erm", "sam", "looksam", "ae_sam", "ae_looksam", "graphsam", "vsam")
 IMAGES = ("dataset=digits", "model=vit_ti", "model.depth=1", "model.width=32", "model.heads=4", "base=sgd",
           "train.batch_size=200", "train.epochs=2")  # fmt: skip
@@ -141,6 +141,7 @@ def test_what_several_processes_cannot_do_is_refused(runs):
         execute(cell_of(BEGUN), folder / "refused")
 
 
+@pytest.mark.slow
 def test_one_rank_killed_and_the_same_command_again(runs, tmp_path):
     folder, cells, _ = runs
     this, killed = cells["long"], tmp_path / "killed"

@@ -41,6 +41,7 @@ def test_another_seed_gives_another_run(tmp_path):
     assert records[0]["data"]["split_sha256"] == records[1]["data"]["split_sha256"]
 
 
+@pytest.mark.slow
 def test_kill_9_and_the_same_command_again(tmp_path):
     command = [sys.executable, "-m", "sam_bench", "run", *SMALL, "optimizer=looksam", "train.epochs=4"]
     command.append("train.checkpoint_seconds=0")

@@ -22,6 +22,7 @@ def stored(results_dir, records):
     return index.load(results_dir, [record["run_id"] for record in records])
 
 
+@pytest.mark.slow
 def test_every_figure_is_drawn_twice_and_again_with_the_same_bytes(results_dir, tmp_path):
     records = grid(("erm", "sam", "vsam"), seeds=range(2), datasets=("bbbp", "esol"))
     records = stored(results_dir, tune(results_dir, records))
@@ -122,6 +123,7 @@ def test_methods_that_always_or_never_sample_have_no_share_to_draw(results_dir):
     assert plots.sampled_share(blocks(stored(results_dir, grid(("erm", "sam"), seeds=[0])))) is None
 
 
+@pytest.mark.slow
 def test_what_was_not_measured_is_not_drawn_and_some_runs_are_enough(results_dir, tmp_path):
     records = stored(results_dir, grid(("erm", "sam"), seeds=range(2)))
     assert not any("sharpness" in path.name for path in draw(records, tmp_path / "none", name="x"))

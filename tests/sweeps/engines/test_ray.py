@@ -47,6 +47,7 @@ def sweep(results: Path, *words: str) -> subprocess.Popen:
                             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, cwd=results.parent)  # fmt: skip
 
 
+@pytest.mark.slow
 def test_a_sweep_in_which_an_actor_is_killed(cluster, tmp_path):
     local, remote = tmp_path / "local", tmp_path / "remote"
     cells = {
@@ -75,6 +76,7 @@ def works_on(process: psutil.Process, folder: Path) -> bool:
     return f'"pid": {process.pid},' in lease.read_text()
 
 
+@pytest.mark.slow
 def test_ctrl_c_lets_actors_write_a_checkpoint(cluster, tmp_path):
     process = sweep(
         tmp_path / "r", "train.epochs=300", "optimizer=sam", "--launcher", "ray", f"launcher.address={cluster}"
