@@ -196,6 +196,15 @@ def launcher_config(name: str, overrides: Sequence[str]) -> dict[str, Any]:
     return config
 
 
+def _refuse_tuned_grid(experiment: str) -> None:
+    """Raise UsageError where Hydra would read a grid that names a tuning study: it is no key of a configuration."""
+    with composer() as compose:
+        if "tuned" in grid.grid(compose, experiment):
+            raise UsageError(
+                f"the grid of {experiment} names a tuning study, which Hydra cannot read: sam-bench sweep {experiment}"
+            )
+
+
 # -- the Hydra application -----------------------------------------------------------------------------------------
 
 
@@ -210,6 +219,8 @@ def application(arguments: Sequence[str], execute: Callable[[RunSpec], None]) ->
     cells = compose_specs([word for word in overrides if not word.startswith("hydra")])
     if len(cells) > 1 and not (parsed.multirun or any(word.startswith("hydra.mode=") for word in overrides)):
         raise UsageError(f"these are {len(cells)} runs: `sam-bench run -m` makes one after the other.")
+    for experiment in {cell.experiment for cell in cells if cell.experiment and parsed.multirun}:
+        _refuse_tuned_grid(experiment)
     GlobalHydra.instance().clear()
     flags = [word for word in arguments if word not in overrides]
     sys.argv = ["sam-bench run", *overrides, *flags]  # Hydra itself sees no override after a flag

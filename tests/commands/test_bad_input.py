@@ -134,6 +134,7 @@ def test_the_traceback_is_there_for_who_asks(capsys, results_dir):
 
 @pytest.mark.parametrize(("words", "wanted"), [
     (["optimizer.rho=0.1,0.2"], "these are 2 runs: `sam-bench run -m`"),
+    (["-m", "experiment=quickstart"], "names a tuning study, which Hydra cannot read: sam-bench sweep quickstart"),
     (["--dataset", "bbbp"], "unknown option --dataset: .*key=value, for instance dataset=bbbp"),
     (["optimizer.rho=interval(0,1)"], r"optimizer.rho=interval\(0,1\): .* Write the values: optimizer.rho=a,b,c"),
     (["dataset=digits", "model=fastnet_tiny", "threads=0"], "threads=0 .* integer >= 1"),

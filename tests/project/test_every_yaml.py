@@ -130,6 +130,7 @@ def test_data_set(name, real_data, tmp_path):
 def test_experiment(name, real_data):
     """The first cell of the grid; the other choices on its axes are YAML files of their own."""
     config = yaml_of("experiment", name)
-    first = [f"{key}={str(values).split(',')[0]}" for key, values in config["hydra"]["sweeper"]["params"].items()]
+    grid = {key: values for key, values in config["hydra"]["sweeper"]["params"].items() if key != "tuned"}  # of `sweep`
+    first = [f"{key}={str(values).split(',')[0]}" for key, values in grid.items()]
     (cell,) = compose.compose_specs([f"experiment={name}", *first])
     one_step(f"experiment={name}", *first, *unverified(cell.labels["dataset"]))
