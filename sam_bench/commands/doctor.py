@@ -15,6 +15,7 @@ from sam_bench.config import files
 from sam_bench.config.rules import no_cpp_compiler
 from sam_bench.errors import UsageError
 from sam_bench.store import places
+from sam_bench.sweeps.engines import local
 from sam_bench.training import provenance, threads
 
 LEVELS = ("ok", "warning", "broken")  # the exit status is the place of the worst
@@ -127,7 +128,7 @@ def _cpu() -> Iterator[Finding]:
 
     from sam_bench.training.precision import multiplies_bf16
 
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = local.cores()
     bf16 = "multiplies bf16" if multiplies_bf16(torch.device("cpu")) else "has no bf16, precision=auto is fp32"
     text = f"{cores} cores for this process, torch uses {torch.backends.cpu.get_cpu_capability()}, {bf16}"
     yield Finding("ok", "cpu", text)

@@ -24,10 +24,10 @@ def register(commands: argparse._SubParsersAction) -> None:
     """Add the command to the command line."""
     tune = commands.add_parser(
         "tune", help="the same number of tuning trials for every method of an experiment",
-        description="Tries, for every method of an experiment, the same number of points of its search space "
-        "(configs/search) under the same tuning seeds, and writes each method's trials and winner into "
-        "results/tuned/STUDY. A trial is a run that never reads the test split. Give the command again after any "
-        "interruption: finished runs are kept. Then: sam-bench sweep EXPERIMENT tuned=STUDY.",
+        description="Tunes every method of an experiment with the same number of trials and the same seeds. A trial is "
+        "a point of the method's search space (configs/search); its runs never read the test split. The trials and the "
+        "winner of each method go to results/tuned/STUDY. After an interruption, run the same command: finished runs "
+        "are kept. Then: sam-bench sweep EXPERIMENT tuned=STUDY.",
     )  # fmt: skip
     add_experiment(tune)
     tune.add_argument("--trials", type=int, required=True, metavar="N", help="trials of each method")

@@ -1,6 +1,7 @@
 """`sam-bench verdicts`."""
 
 import argparse
+import functools
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -28,23 +29,15 @@ def run(arguments: argparse.Namespace) -> int:
     from sam_bench.results.tables.render import RENDERERS
 
     claims = verdicts.read(arguments.claims or verdicts.CLAIMS)
-    found = verdicts.verdicts(claims, _Planned())
+    found = verdicts.verdicts(claims, functools.cache(_planned))  # several claims share an experiment
     print(RENDERERS[arguments.format]([verdicts.section(found)]), end="")
     return 0
 
 
-class _Planned:
-    """The planned runs and the records of an experiment, read once for all claims that need them."""
+def _planned(experiment: str, overrides: Sequence[str]) -> tuple[int, Sequence[Record]]:
+    """How many runs an experiment has, and the records that are there."""
+    from sam_bench.config.compose import plan
+    from sam_bench.store.index import load
 
-    def __init__(self) -> None:
-        self.known: dict[tuple[str, ...], tuple[int, Sequence[Record]]] = {}
-
-    def __call__(self, experiment: str, overrides: Sequence[str]) -> tuple[int, Sequence[Record]]:
-        from sam_bench.config.compose import plan
-        from sam_bench.store.index import load
-
-        words = (experiment, *overrides)
-        if words not in self.known:
-            cells = plan(experiment, overrides)
-            self.known[words] = len(cells), load(places.results_dir(), [cell.run_id for cell in cells])
-        return self.known[words]
+    cells = plan(experiment, overrides)
+    return len(cells), load(places.results_dir(), [cell.run_id for cell in cells])

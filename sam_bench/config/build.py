@@ -82,14 +82,9 @@ def build_model(config: Mapping[str, Any], task: Any) -> Any:
     return _build("model", model, num_outputs=task.num_outputs, inputs=task.inputs)
 
 
-def build_base(config: Mapping[str, Any], model: Any) -> Any:
-    """The base optimizer on the parameters of `model`."""
-    return _build("base", config["base"], params=model.parameters())
-
-
 def build_optimizer(config: Mapping[str, Any], model: Any, **schedule: Any) -> Any:
     """The method around its base; `schedule` holds total_steps, steps_per_epoch, clip_norm and scaler."""
-    base = build_base(config, model)
+    base = _build("base", config["base"], params=model.parameters())
     return _build("optimizer", config["optimizer"], base=base, model=model, **schedule)
 
 
