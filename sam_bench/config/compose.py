@@ -29,17 +29,24 @@ from sam_bench.store.identity import run_id
 LABELS = ("dataset", "model", "base", "optimizer")
 
 
-def make_spec(resolved: Mapping[str, Any], choices: Mapping[str, str], overrides: Sequence[str]) -> RunSpec:
-    """The cell of a resolved configuration (without Hydra's part) and the YAML stems in it; raises UsageError."""
+def make_spec(
+    resolved: Mapping[str, Any], choices: Mapping[str, str], overrides: Sequence[str],
+    composed: Compositions | None = None,
+) -> RunSpec:  # fmt: skip
+    """The cell of a resolved configuration (without Hydra's part) and the YAML stems in it; raises UsageError.
+
+    `composed` remembers the sections that cells share, so that 10,000 cells of a grid take a second.
+    """
+    composed = Compositions() if composed is None else composed
     labels = {group: choices[group] for group in LABELS}
     labels |= {"seed": resolved["seed"], "split_seed": resolved["split_seed"]}
-    check(resolved, labels)
+    check(resolved, labels, composed.checked)
     typed = any(word.partition("=")[0].lstrip("+") == own_file.KEY for word in overrides)
     folder = Path.cwd() if typed else own_file.folder_of(choices) if resolved["dataset"].get("path") else Path()
     resolved = {**resolved, "dataset": own_file.known_by_content(resolved["dataset"], folder)}
     experiment = choices.get("experiment")
     experiment = None if experiment in (None, "null") else experiment
-    return RunSpec(run_id(labels, resolved), labels, tuple(overrides), resolved, experiment)
+    return RunSpec(run_id(labels, resolved, composed.texts), labels, tuple(overrides), resolved, experiment)
 
 
 def _choices_of(override: Override) -> list[Override]:
@@ -94,7 +101,7 @@ def _cells(
             values = {o.key_or_group: o.value() for text, o in plain.items() if text not in lacking}
             if partial is not None:
                 partial.note([o.key_or_group for o in plain.values()], found)
-            yield make_spec(found.resolved(values), found.choices, (*fixed, *lines))
+            yield make_spec(found.resolved(values), found.choices, (*fixed, *lines), composed)
         except ERRORS as error:
             raise explain(compose, [*fixed, *map(line, combination)], error) from None
 

@@ -8,6 +8,8 @@ from omegaconf import OmegaConf
 
 from sam_bench.config.composer import Compose, Unknown, line
 from sam_bench.config.resolved import Composed, without_hydra
+from sam_bench.options.component import Checked
+from sam_bench.store.identity import Texts
 
 Raw = tuple[dict[str, Any], dict[str, str]]  # a configuration that is not resolved, and the YAML stems in it
 
@@ -21,6 +23,8 @@ class Compositions:
     """
 
     def __init__(self) -> None:
+        self.checked: Checked = {}  # the sections of the cells made from these compositions,
+        self.texts: Texts = {}  # and their JSON
         self._composed: dict[tuple[str, ...], Composed] = {}
         self._raw: dict[tuple[str, ...], Raw] = {}
         self._first: dict[tuple[str, ...], tuple[str, ...]] = {}  # by the groups that are chosen: what came first

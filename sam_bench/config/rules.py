@@ -9,7 +9,7 @@ from typing import Any
 
 from sam_bench.config import files
 from sam_bench.errors import UsageError, did_you_mean
-from sam_bench.options.component import OF_A_RUN, check_all
+from sam_bench.options.component import OF_A_RUN, Checked, check_all
 from sam_bench.options.run import Run
 
 TOP = {*OF_A_RUN, "train", "tuned", *(field.name for field in fields(Run))}
@@ -21,16 +21,16 @@ def no_cpp_compiler() -> str:
     return "" if shutil.which(name) else f"there is no C++ compiler ({name}; the variable CXX may name another)"
 
 
-def check_options(config: Mapping[str, Any]) -> None:
-    """Raise UsageError for an unknown key or a value out of its range."""
+def check_options(config: Mapping[str, Any], checked: Checked | None = None) -> None:
+    """Raise UsageError for an unknown key or a value out of its range; `checked` as in `check_all`."""
     if unknown := sorted(set(config) - TOP):
         raise UsageError(f"unknown key {unknown[0]!r}. {did_you_mean(unknown[0], TOP)}")
-    check_all(config)
+    check_all(config, checked)
 
 
-def check(config: Mapping[str, Any], labels: Mapping[str, Any]) -> None:
+def check(config: Mapping[str, Any], labels: Mapping[str, Any], checked: Checked | None = None) -> None:
     """Raise UsageError for an unknown key, a value out of its range, or parts that do not go together."""
-    check_options(config)
+    check_options(config, checked)
     train = config["train"]
     if (train["budget"] == "seconds") != (train["seconds"] is not None):
         raise UsageError("train.seconds and train.budget=seconds belong together: give both or neither.")

@@ -16,6 +16,8 @@ OF_A_RUN = tuple(group for group in GROUPS if group != "launcher")  # a launcher
 # Of a component of the user's own these options are checked, where it has them; it may have others.
 OF_ANY: dict[str, type] = {"base": method.Base, "optimizer": method.Method}
 
+Checked = dict[tuple[str, int], Mapping[str, Any]]  # sections of configurations by their group and id()
+
 
 @cache
 def declared(group: str, target: str) -> type | None:
@@ -25,16 +27,25 @@ def declared(group: str, target: str) -> type | None:
     return next((cls for cls in vars(GROUPS[group]).values() if getattr(cls, "target", None) == target), None)
 
 
-def check_all(config: Mapping[str, Any]) -> None:
-    """Raise UsageError for an option of a resolved configuration that is unknown, or has a value it may not have."""
+def check_all(config: Mapping[str, Any], checked: Checked | None = None) -> None:
+    """Raise UsageError for an option of a resolved configuration that is unknown, or has a value it may not have.
+
+    `checked` keeps the sections that passed. The cells of a grid share most of theirs, so each is checked once.
+    """
     check(run.Run, {key: value for key, value in config.items() if not isinstance(value, Mapping)}, "")
-    check(run.Train, config["train"], "train")
-    for group in OF_A_RUN:
-        check_component(group, config[group])
+    checked = {} if checked is None else checked
+    for group in ("train", *OF_A_RUN):
+        section = config[group]
+        if (group, id(section)) not in checked:
+            check_component(group, section)
+            checked[group, id(section)] = section  # held, so that no other section gets its id
 
 
 def check_component(group: str, config: Mapping[str, Any]) -> None:
     """Raise UsageError for an option of one component that is unknown, or has a value it may not have."""
+    if group == "train":
+        check(run.Train, config, group)
+        return
     target = str(config.get("_target_"))
     if options := declared(group, target):
         check(options, config, group, more=target.startswith("torch."))

@@ -1,5 +1,8 @@
 """Plans: each cell's configuration is what Hydra composes for it, however many there are."""
 
+import hashlib
+import json
+
 import hydra
 import pytest
 from omegaconf import OmegaConf
@@ -7,6 +10,7 @@ from omegaconf import OmegaConf
 from sam_bench.config import files
 from sam_bench.config.compose import compose_specs, plan
 from sam_bench.errors import UsageError
+from sam_bench.store import identity
 
 
 def by_hydra(cell, folder=None):
@@ -31,6 +35,17 @@ def test_cells_are_what_hydra_composes_for_them(overrides):
         for cell in (cells[0], cells[-1]):
             assert cell.config == by_hydra(cell), cell.overrides
             assert cell.labels["seed"] == cell.config["seed"]
+        for cell in cells:  # they share sections, but each is named by its own configuration
+            whole = json.dumps(identity.important(cell.config), sort_keys=True)
+            assert cell.run_id.endswith(hashlib.sha256(whole.encode()).hexdigest()[:8])
+            assert cell.run_id == identity.run_id(cell.labels, cell.config)
+
+
+def test_every_cell_of_a_grid_is_checked_although_cells_share_sections():
+    with pytest.raises(UsageError, match=r"train\.epochs=0 is not usable"):
+        compose_specs(["dataset=esol", "model=grover_small", "seed=0,1", "train.epochs=2,3,0"])
+    with pytest.raises(UsageError, match=r"train\.epochs=none"):
+        plan("learning", ["train.epochs=4,none"])
 
 
 def test_what_refers_to_others_is_as_hydra_resolves_it(tmp_path, monkeypatch):
