@@ -1,4 +1,4 @@
-"""The commands. Nothing heavy is imported before a command needs it."""
+"""The command line. Heavy libraries are imported only when a command needs them."""
 
 import argparse
 import codecs
@@ -48,7 +48,7 @@ GROUPS = ("dataset", "model", "base", "optimizer", "schedule", "experiment")
 def _epilog() -> str:
     try:
         lines = [f"{group + 's:':13}{' '.join(files.yaml_files(group))}" for group in GROUPS]
-    except UsageError as error:  # the help is there all the same; a command that needs the files says it again
+    except UsageError as error:  # show the help anyway; a command that needs the files raises the error again
         lines = [str(error)]
     return "\n".join(
         [
@@ -58,11 +58,11 @@ def _epilog() -> str:
             "sam-bench sweep quickstart && sam-bench table quickstart --format markdown",
             "",
             "environment:",
-            "  SAM_BENCH_DATA     folder of the data sets (default: a cache folder)",
-            "  SAM_BENCH_RESULTS  folder of the records (default: results)",
+            "  SAM_BENCH_DATA     folder for data sets (default: ~/.cache/sam_bench)",
+            "  SAM_BENCH_RESULTS  folder for records (default: results)",
             "  SAM_BENCH_CONFIGS  folders with your own YAML files, separated as in PATH",
             "",
-            'completion after Tab (bash, zsh): eval "$(register-python-argcomplete sam-bench)"',
+            'shell completion (bash, zsh): eval "$(register-python-argcomplete sam-bench)"',
         ]
     )
 
@@ -83,14 +83,14 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _in_our_folders(error: OSError) -> bool:
-    """Whether an error is about a path in the folder of the records or of the data."""
+    """Whether an error concerns a path in the results folder or the data folder."""
     folders = (places.results_dir(), places.data_dir())
     path = None if error.filename is None else Path(os.fsdecode(error.filename))
     return path is not None and any(path.is_relative_to(f) or f.is_relative_to(path) for f in folders)
 
 
 def _print_anything() -> None:
-    """Let no character that a terminal lacks (PYTHONIOENCODING=ascii, an old locale) end a command."""
+    """Replace characters that the terminal lacks (PYTHONIOENCODING=ascii, an old locale) instead of failing."""
     codecs.register_error("sam_bench", _spelled_out)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper) and stream.encoding.lower().replace("-", "") != "utf8":
@@ -110,7 +110,7 @@ def _advice(error: OSError) -> str:
 
 
 def _parse(argv: Sequence[str]) -> argparse.Namespace:
-    """Overrides may also stand after options, which argparse does not see by itself."""
+    """Parse the command line. Overrides may also follow options, which argparse alone would reject."""
     parser = _parser()
     arguments, rest = parser.parse_known_args(apart(argv) if argv and argv[0] in ("check", "status") else argv)
     if wrong := [word for word in rest if not _belongs(arguments, word)]:
@@ -121,7 +121,7 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
 
 
 def _belongs(arguments: argparse.Namespace, word: str) -> bool:
-    """Whether a word that argparse left over is an override, or an experiment where several may be named."""
+    """Whether a word that argparse did not place is an override, or one of several experiments."""
     if word.startswith("-"):
         return False
     return hasattr(arguments, "words") or (hasattr(arguments, "overrides") and "=" in word)

@@ -23,7 +23,7 @@ AGES = 1e12  # seconds
 
 
 class Labels(TypedDict):
-    """What the tables call the parts of a run."""
+    """The names of the parts of a run in tables."""
 
     dataset: Annotated[str, Key("YAML stem of the data set", NAME)]
     model: Annotated[str, Key("YAML stem of the model", NAME)]
@@ -37,12 +37,14 @@ class Training(TypedDict, total=False):
     """Options of training that say how much was spent."""
 
     epochs: Annotated[float | None, Key("budget in epochs", least=0, most=MANY)]
-    max_steps: Annotated[int | None, Key("steps after which a trial run is cut short", least=0, most=MANY)]
-    budget: Annotated[str, Key("epochs, grad_evals or seconds: what is the same for all methods", LINE)]
+    max_steps: Annotated[int | None, Key("limit of steps for a short trial run", least=0, most=MANY)]
+    budget: Annotated[str, Key("epochs, grad_evals or seconds: what all methods get equally", LINE)]
     seconds: Annotated[float | None, Key("budget in seconds", least=0, most=AGES)]
     batch_size: Annotated[int, Key("samples of a step", least=1, most=MANY)]
-    eval_batch_size: Annotated[int, Key("samples at once in evaluation", least=1, most=MANY)]
-    patience: Annotated[int | None, Key("epochs without a better valid metric before it stops", least=0, most=MANY)]
+    eval_batch_size: Annotated[int, Key("samples per batch in evaluation", least=1, most=MANY)]
+    patience: Annotated[
+        int | None, Key("stops after this many epochs without a better valid metric", least=0, most=MANY)
+    ]
 
 
 class Configuration(TypedDict, total=False):
@@ -51,7 +53,7 @@ class Configuration(TypedDict, total=False):
     seed: Annotated[int, Key("seed of initialisation and order")]
     split_seed: Annotated[int, Key("seed of the split")]
     device: Annotated[str, Key("auto, cpu or cuda[:n]", LINE)]
-    threads: Annotated[int, Key("threads of the CPU that were asked for", least=1)]
+    threads: Annotated[int, Key("CPU threads that were asked for", least=1)]
     precision: Annotated[str, Key("auto, fp32, bf16 or fp16", LINE)]
     compile: Annotated[Literal[True, False, "auto"], Key("whether torch.compile was asked for")]
     deterministic: Annotated[bool, Key("whether torch had to use deterministic algorithms")]
@@ -73,8 +75,8 @@ class Hardware(TypedDict, total=False):
     name: Annotated[str, Key("processor or GPU", LINE)]
     cores: Annotated[int | None, Key("processor cores of the machine", least=1)]
     threads: Annotated[int, Key("threads of torch; sums depend on it", least=1)]
-    processes: Annotated[int, Key("ranks that trained together", least=1)]
-    memory_bytes: Annotated[int, Key("main memory, on a GPU its own", least=0, most=MANY)]
+    processes: Annotated[int, Key("number of processes (ranks) that trained together", least=1)]
+    memory_bytes: Annotated[int, Key("main memory; on a GPU: its own memory", least=0, most=MANY)]
     cells_on_gpu: Annotated[
         int, Key("cells that its sweep ran at once on the GPU; above 1 the timings are shared", least=1)
     ]
@@ -92,7 +94,7 @@ class Provenance(TypedDict, total=False):
     compiled: Annotated[bool, Key("whether torch.compile was used")]
     started: Annotated[str, Key("time of the first start, ISO 8601, UTC", LINE)]
     finished: Annotated[str, Key("time of the end, ISO 8601, UTC", LINE)]
-    resumed: Annotated[int, Key("how often it went on from a checkpoint", least=0, most=MANY)]
+    resumed: Annotated[int, Key("how often it resumed from a checkpoint", least=0, most=MANY)]
 
 
 class Metric(TypedDict):
@@ -108,7 +110,7 @@ class Data(TypedDict):
     sha256: Annotated[str, Key("checksum of the data", LINE)]
     split_sha256: Annotated[str, Key("checksum of the splits", LINE)]
     verified: Annotated[bool, Key("whether they are the published data set")]
-    notes: Annotated[list[str], Key("what a reader should know, one sentence each")]
+    notes: Annotated[list[str], Key("notes for the reader, one sentence each")]
     sizes: Annotated[dict[str, int], Key("samples of each split: train, valid, test")]
 
 
@@ -117,7 +119,7 @@ class RunError(TypedDict):
 
     type: Annotated[str, Key("class of the exception", LINE)]
     message: Annotated[str, Key("its text")]
-    traceback: NotRequired[Annotated[str, Key("where it was raised")]]
+    traceback: NotRequired[Annotated[str, Key("traceback: where the exception was raised")]]
     step: NotRequired[Annotated[int | None, Key("training step at which it failed", least=0, most=MANY)]]
 
 
@@ -140,16 +142,16 @@ class Spent(TypedDict, total=False):
     steps: Annotated[int, Key("training steps", least=0, most=MANY)]
     samples: Annotated[int, Key("training samples seen", least=0, most=MANY)]
     grad_evals: Annotated[
-        float, Key("forward-backward passes; one over a part of a batch counts as that part", least=0, most=MANY)
+        float, Key("forward-backward passes; a pass over part of a batch counts as that part", least=0, most=MANY)
     ]
     grad_evals_per_step: Annotated[float | None, Key("their mean per step", least=0, most=MANY)]
     sam_fraction: Annotated[float | None, Key("share of steps that took the second gradient", least=0, most=1)]
-    skipped_steps: Annotated[int, Key("steps left out because of an overflow", least=0, most=MANY)]
+    skipped_steps: Annotated[int, Key("steps skipped because of an overflow", least=0, most=MANY)]
     train_seconds: Annotated[float, Key("seconds of training, evaluation and set-up apart", least=0, most=AGES)]
     eval_seconds: Annotated[float, Key("seconds of evaluation", least=0, most=AGES)]
     setup_seconds: Annotated[float, Key("seconds of set-up and checkpoints within training", least=0, most=AGES)]
-    throughput: Annotated[float | None, Key("training samples per second, warm-up left out", least=0, most=MANY)]
-    peak_memory_bytes: Annotated[int | None, Key("most memory held, on a GPU by torch", least=0, most=MANY)]
+    throughput: Annotated[float | None, Key("training samples per second, without the warm-up", least=0, most=MANY)]
+    peak_memory_bytes: Annotated[int | None, Key("largest memory held; on a GPU: by torch", least=0, most=MANY)]
 
 
 class Attempt(Spent):
@@ -158,9 +160,9 @@ class Attempt(Spent):
     schema: Annotated[int, Key("version of this format: 2, or 1 without `sha256`", least=1)]
     run_id: Annotated[str, Key("labels, and a hash of the configuration that decides the result", RUN_ID)]
     experiment: Annotated[str | None, Key("YAML stem of the experiment, null for a single run", NAME)]
-    labels: Annotated[Labels, Key("what the tables call its parts")]
+    labels: Annotated[Labels, Key("the names of its parts in tables")]
     config: Annotated[Configuration, Key("the resolved configuration")]
-    overrides: NotRequired[Annotated[list[str], Key("words that make it again: `sam-bench run OVERRIDES`")]]
+    overrides: NotRequired[Annotated[list[str], Key("overrides that repeat it: `sam-bench run OVERRIDES`")]]
     short: Annotated[bool, Key("whether train.max_steps cut it short")]
     provenance: Annotated[Provenance, Key("code, versions, machine, times")]
     metrics: Annotated[dict[str, float | None], Key("split/metric: value; null where it is not defined", most=1e100)]
@@ -183,9 +185,9 @@ class Failed(Attempt):
 
     status: Annotated[Literal["failed"], Key("failed")]
     error: Annotated[RunError, Key("why it failed")]
-    metric: NotRequired[Annotated[Metric, Key("as above, if it came so far")]]
-    parameters: NotRequired[Annotated[int, Key("as above, if it came so far", least=0, most=MANY)]]
-    data: NotRequired[Annotated[Data, Key("as above, if it came so far")]]
+    metric: NotRequired[Annotated[Metric, Key("as above, if the run got that far")]]
+    parameters: NotRequired[Annotated[int, Key("as above, if the run got that far", least=0, most=MANY)]]
+    data: NotRequired[Annotated[Data, Key("as above, if the run got that far")]]
 
 
 Record = Finished | Failed

@@ -21,8 +21,8 @@ Ctrl-C.
 
 | environment variable | meaning |
 |---|---|
-| `SAM_BENCH_DATA` | folder of the data sets (default: a cache folder) |
-| `SAM_BENCH_RESULTS` | folder of the records (default: `results`) |
+| `SAM_BENCH_DATA` | folder for data sets (default: `~/.cache/sam_bench`) |
+| `SAM_BENCH_RESULTS` | folder for records (default: `results`) |
 | `SAM_BENCH_CONFIGS` | folders with your own YAML files, separated as in `PATH` |
 """
 NOTES = {  # about what argparse does not see: the arguments that these commands hand on

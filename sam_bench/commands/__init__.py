@@ -1,1 +1,1 @@
-"""What each command does; its own imports keep the others light."""
+"""One module for each command. It imports what it needs when it runs, so that the other commands start fast."""

@@ -1,4 +1,4 @@
-"""What can be wrong with runs and is found in a second, before torch is imported and before the first of them."""
+"""Find mistakes in a second: before torch is imported, and before the first run starts."""
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -8,13 +8,13 @@ from sam_bench.api import RunSpec
 from sam_bench.commands.words import need_folder, need_gpu
 from sam_bench.options import dataset as options
 
-KINDS = {"image": "multiclass"}  # of the targets, where no option says it
+KINDS = {"image": "multiclass"}  # the kind of targets, for data sets without the option `kind`
 
 
 def check(cells: Iterable[RunSpec], results: Path, *, here: bool = True) -> None:
-    """Raise UsageError for a metric, a csv or a device that cannot be used, and for a folder that takes no record.
+    """Raise UsageError for a metric, csv or device that cannot be used, and for a results folder that is not writable.
 
-    Keys and types were checked when the cells were planned. `here`: the cells run on this machine.
+    Planning the cells has checked keys and types already. `here`: the cells run on this machine.
     """
     seen: list[tuple[Any, ...]] = []
     for cell in cells:
@@ -33,7 +33,7 @@ def check(cells: Iterable[RunSpec], results: Path, *, here: bool = True) -> None
 def _check_data(section: Mapping[str, Any]) -> None:
     targets = {cls.target for cls in vars(options).values() if isinstance(getattr(cls, "target", None), str)}
     if section.get("_target_") not in targets:
-        return  # a data set of the user's own may have its own metric and its own files
+        return  # a user's data set may have its own metric and files
     kind = section.get("kind") or KINDS.get(section["modality"])
     if section.get("metric") and kind:
         from sam_bench import metrics

@@ -19,10 +19,10 @@ EQUAL = ("train.budget=epochs,grad_evals",)
 def register(commands: argparse._SubParsersAction) -> None:
     """Add the command to the command line."""
     budgets = commands.add_parser(
-        "budgets", help="an experiment under equal epochs, equal gradient evaluations and equal seconds, side by side",
-        description="Makes an experiment's cells under equal epochs and equal gradient evaluations, then, with the "
-        "training seconds that SAM took, under equal seconds, and prints the three beside each other. Finished cells "
-        "are kept: given again, it only prints.",
+        "budgets", help="compare an experiment under equal epochs, equal gradient evaluations and equal seconds",
+        description="Runs an experiment three times: with equal epochs, with equal gradient evaluations, and with "
+        "equal training seconds (as many as SAM took). Prints the three side by side. Finished runs are kept, so the "
+        "same command prints the table again.",
     )  # fmt: skip
     add_experiment(budgets)
     add_engine(budgets)
@@ -32,7 +32,7 @@ def register(commands: argparse._SubParsersAction) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """The three budgets, then their table."""
+    """Run all cells under the three budgets, then print the table."""
     need_bench()
     from sam_bench.config.compose import plan
     from sam_bench.results import budgets
@@ -63,7 +63,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _make(arguments: argparse.Namespace, planned: Sequence["RunSpec"]) -> int:
-    """Make the cells that have no record yet; 0 if all have one then, 1 if some failed, 130 after Ctrl-C."""
+    """Run the cells without a record; 0 if all have one afterwards, 1 if some failed, 130 after Ctrl-C."""
     from rich.console import Console
 
     from sam_bench.sweeps.sweep import pending
@@ -71,7 +71,7 @@ def _make(arguments: argparse.Namespace, planned: Sequence["RunSpec"]) -> int:
     console = Console(stderr=True)
     worker = cells.make(arguments, planned, console)
     if worker is not None and worker.interrupts:
-        console.print("stopped; the same command goes on where it was")
+        console.print("stopped; run the same command again to resume")
         return 130
     unfinished = pending(planned, places.results_dir(), retry_failed=True)
     for cell in unfinished:

@@ -1,4 +1,4 @@
-"""Making cells, for the commands that are more than one sweep."""
+"""Run cells, for commands that consist of several sweeps."""
 
 import argparse
 from collections.abc import Sequence
@@ -15,14 +15,14 @@ if TYPE_CHECKING:
 
 
 def make(arguments: argparse.Namespace, cells: Sequence["RunSpec"], console: "Console") -> "Sweep | None":
-    """Make those of the cells that have no record yet; the sweep that did, None where there was nothing to do."""
+    """Run the cells without a record. Returns the sweep that ran them, or None if there was nothing to do."""
     from sam_bench.sweeps.display import Display
     from sam_bench.sweeps.sweep import Sweep, pending
 
     results = places.results_dir()
     todo = pending(cells, results, retry_failed=arguments.retry_failed)
     done = len(cells) - len(todo)
-    console.print(f"{arguments.experiment}: {len(cells)} runs, {done} done before; records: {results / 'runs'}")
+    console.print(f"{arguments.experiment}: {len(cells)} runs, {done} already finished; records: {results / 'runs'}")
     if not todo:
         return None
     engine = sweep.engine(arguments, todo, results)[1]()

@@ -25,19 +25,22 @@ NO_OP = ("dataset=digits", "model=fastnet_tiny", "optimizer=erm", "train.max_ste
 def register(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add the command to the command line."""
     parser = commands.add_parser(
-        "check", help="hold an optimizer, a model, a data set or a launcher to the contract",
-        description="Holds one component to the contract (docs/check.md): optimizer=NAME, model=NAME, dataset=NAME or "
-        "launcher=NAME, a YAML of yours (SAM_BENCH_CONFIGS) or of this package, with overrides such as "
-        "optimizer.rho=0.1. Exit status: 0 all points hold, 1 one failed, 2 a wrong request.",
+        "check", help="check that an optimizer, model, data set or launcher keeps its promises",
+        description="Tests one component against the contract (docs/check.md), which lists what a component must do. "
+        "Name it as optimizer=NAME, model=NAME, dataset=NAME or launcher=NAME, where NAME is a YAML of your own "
+        "(SAM_BENCH_CONFIGS) or of this package. Overrides such as optimizer.rho=0.1 may follow. Exit status: 0 if "
+        "all points hold, 1 if one fails, 2 for a wrong request.",
     )  # fmt: skip
-    parser.add_argument("overrides", nargs="*", metavar="KIND=NAME", help="what to check, then overrides")
+    parser.add_argument("overrides", nargs="*", metavar="KIND=NAME", help="the component to check, then overrides")
     parser.add_argument(
         "--target", metavar="PACKAGE.CLASS",
-        help="instead of a YAML: an optimizer class or an adapter, with its options as key=value",
+        help="check an optimizer class or an adapter instead of a YAML; its options follow as key=value",
     )  # fmt: skip
     add_json(parser)
-    parser.add_argument("--no-cost", action="store_true", help="of an optimizer: do not measure time and memory")
-    parser.add_argument("--seconds", type=float, default=600.0, help="to wait for a launcher's job (default: 600)")
+    parser.add_argument("--no-cost", action="store_true", help="do not measure the time and memory of an optimizer")
+    parser.add_argument(
+        "--seconds", type=float, default=600.0, help="wait this long for a launcher's job (default: 600)"
+    )
     parser.set_defaults(run=run)
 
 
@@ -98,7 +101,7 @@ def _optimizer(name: str, words: Sequence[str], arguments: argparse.Namespace) -
     from sam_bench.config.compose import unpaired
     from sam_bench.contract.subject import Subject
 
-    config = dict(unpaired(words)["optimizer"])  # around bases of the contract's own
+    config = dict(unpaired(words)["optimizer"])  # the contract chooses the base optimizers itself
     target = imported(config.pop("_target_"))
     asked = {word.partition("=")[0].removeprefix("optimizer.") for word in words if word.startswith("optimizer.")}
     options = {key: value for key, value in config.items() if key in asked}
@@ -132,7 +135,7 @@ def _model(name: str, words: Sequence[str], arguments: argparse.Namespace) -> "R
 
 
 def _small_data(name: str) -> str:
-    """The data set that a model is checked on where none is given; raises UsageError for a model of other samples."""
+    """The default data set for checking a model; raises UsageError if no default fits the model."""
     accepts = files.read_component("model", name).get("accepts") or []
     if (kind := next((kind for kind in accepts if kind in SMALL_DATA), None)) is not None:
         return SMALL_DATA[kind]
@@ -158,7 +161,7 @@ def _launcher(name: str, words: Sequence[str], arguments: argparse.Namespace) ->
 
     (cell,) = compose_specs(NO_OP)
     places.results_dir().mkdir(parents=True, exist_ok=True)
-    folder = Path(tempfile.mkdtemp(prefix="check-", dir=places.results_dir()))  # where all nodes look
+    folder = Path(tempfile.mkdtemp(prefix="check-", dir=places.results_dir()))  # a folder that all nodes see
     try:
         if name == "local" and words[1:]:
             raise UsageError(f"{words[1]}: launcher=local has no options.")
@@ -178,7 +181,7 @@ _CHECKS = {"optimizer": _optimizer, "model": _model, "dataset": _dataset, "launc
 
 
 def shown(report: "Report") -> str:
-    """The table of the points, what to do where one does not hold, the cost, and the badge."""
+    """The table of the points with advice for those that fail, the cost, and the badge."""
     width = max(60, min(shutil.get_terminal_size().columns, 140))
     lines = [f"{report.kind} {report.name}: sam_bench contract {report.version}", ""]
     for result in report.results:
@@ -192,7 +195,7 @@ def shown(report: "Report") -> str:
 
 
 def _cost(measured: Mapping[str, Any]) -> list[str]:
-    """What was measured, a line each; of a list the median, least and most."""
+    """One line for each measurement; for a list the median, the smallest and the largest value."""
     import statistics
 
     def word(value: Any) -> str:

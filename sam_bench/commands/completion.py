@@ -1,4 +1,4 @@
-"""What the shell offers after Tab: experiments, groups, their files, and keys. Needs argcomplete (extra [bench]).
+"""Shell completion of experiments, groups, their files, and keys. Needs argcomplete (extra [bench]).
 
 In bash and zsh: eval "$(register-python-argcomplete sam-bench)".
 """
@@ -16,7 +16,7 @@ Completer = Callable[..., list[str]]
 
 
 def offer(parser: argparse.ArgumentParser, commands: Mapping[str, argparse.ArgumentParser]) -> None:
-    """Answer the shell and end this process, if it is the shell that asks."""
+    """If the shell asks for completions, answer and end this process."""
     if "_ARGCOMPLETE" not in os.environ:
         return
     import argcomplete
@@ -30,7 +30,7 @@ def offer(parser: argparse.ArgumentParser, commands: Mapping[str, argparse.Argum
 
 
 def _of(*words: Callable[[str], Iterator[str]]) -> Completer:
-    """A completer of argcomplete: the words that begin as what was typed; none where the YAML files are at fault."""
+    """A completer for argcomplete: the words with the typed prefix; none if a YAML file is broken."""
 
     def complete(prefix: str, **_: Any) -> list[str]:
         try:

@@ -18,11 +18,11 @@ from sam_bench.store import places
 from sam_bench.sweeps.engines import local
 from sam_bench.training import provenance, threads
 
-LEVELS = ("ok", "warning", "broken")  # the exit status is the place of the worst
+LEVELS = ("ok", "warning", "broken")  # the exit status is the index of the worst
 SUITE = ("hydra-core", "rdkit", "torch-geometric", "scikit-learn", "pandas", "matplotlib", "ogb", "wandb")
 EXTRAS = {"ray": "--launcher ray", "tensorboard": "logger=tensorboard"}
-LOW_DISK = 5 * 2**30  # bytes: CIFAR unpacked and some hundred runs
-BUSY = 0.5  # load per core above which timings say little
+LOW_DISK = 5 * 2**30  # bytes: enough for CIFAR and some hundred runs
+BUSY = 0.5  # load per core above which timings are not comparable
 
 
 @dataclass(frozen=True)
@@ -38,15 +38,16 @@ class Finding:
 def register(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add the command to the command line."""
     parser = commands.add_parser(
-        "doctor", help="whether this machine can run the suite: versions, GPU, threads, folders, W&B, determinism",
-        description="Looks at what a run needs and prints one line each, with advice where something is wrong. Exit "
-        "status: 0 all well, 1 a warning (runs work, but slower or less comparable), 2 something is broken.",
+        "doctor", help="check that this machine can run the suite: versions, GPU, threads, folders, W&B, determinism",
+        description="Checks what a run needs and prints one line for each check, with advice where something is "
+        "wrong. Exit status: 0 if all is well, 1 after a warning (runs work, but slower or less comparable), 2 if "
+        "something is broken.",
     )  # fmt: skip
     parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Print every finding as it is made; the severity of the worst."""
+    """Print each finding as soon as it is known; returns the severity of the worst."""
     worst = 0
     threads.before_torch()
     for check in CHECKS:
@@ -59,7 +60,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _safely(check: Callable[[], Iterator[Finding]]) -> Iterator[Finding]:
-    """The findings of a check; one that itself fails, as a broken torch does, is a finding."""
+    """The findings of a check. If the check itself fails, as with a broken torch, that is a finding too."""
     try:
         yield from check()
     except Exception as error:
@@ -82,7 +83,7 @@ def _versions() -> Iterator[Finding]:
         yield Finding("ok", "packages", there)
     absent = [f"{name} ({use})" for name, use in EXTRAS.items() if not _version(name)]
     if absent:
-        yield Finding("ok", "extras", f"not installed, and needed only for what stands behind: {', '.join(absent)}")
+        yield Finding("ok", "extras", f"optional, not installed (needed for): {', '.join(absent)}")
 
 
 def _version(name: str) -> str:
@@ -104,14 +105,14 @@ def _gpu() -> Iterator[Finding]:
     elif driver and torch.version.cuda is None:
         advice = "install torch for CUDA: scripts/setup.sh, or pytorch.org"
         yield Finding(
-            "warning", "gpu", f"there is a GPU driver, but torch {torch.__version__} is built for CPUs", advice
+            "warning", "gpu", f"a GPU driver is installed, but torch {torch.__version__} is built for CPUs", advice
         )
     elif driver:
         advice = "compare `nvidia-smi` with the CUDA version; in a container: docker run --gpus all"
-        text = f"there is a GPU driver{_driver()}, but torch (CUDA {torch.version.cuda}) finds no GPU"
+        text = f"a GPU driver is installed{_driver()}, but torch (CUDA {torch.version.cuda}) finds no GPU"
         yield Finding("warning", "gpu", text, advice)
     else:
-        yield Finding("ok", "gpu", "none; device=auto takes the CPU")
+        yield Finding("ok", "gpu", "none; device=auto uses the CPU")
 
 
 def _driver() -> str:
@@ -135,12 +136,12 @@ def _cpu() -> Iterator[Finding]:
     load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
     if load > BUSY * cores:
         advice = "results stay the same, but throughput and seconds are not comparable: measure on an idle machine"
-        yield Finding("warning", "load", f"{load:.1f} processes want the {cores} cores", advice)
+        yield Finding("warning", "load", f"{load:.1f} processes compete for {cores} cores", advice)
     if torch.get_num_threads() != threads.DEFAULT:
         advice = f"unset OMP_NUM_THREADS, MKL_NUM_THREADS; a run uses threads={threads.DEFAULT}"
         yield Finding("warning", "threads", f"torch starts with {torch.get_num_threads()} threads", advice)
     else:
-        yield Finding("ok", "threads", f"{threads.DEFAULT} per run (threads=N for more: other last bits)")
+        yield Finding("ok", "threads", f"{threads.DEFAULT} per run (threads=N changes it and the last bits of results)")
     if lacking := no_cpp_compiler():
         yield Finding("ok", "compiler", f"{lacking}: compile=true is not possible on the CPU")
 
@@ -156,7 +157,7 @@ def _folders() -> Iterator[Finding]:
         need_folder(data)
         yield _space("data", data)
     except UsageError:
-        advice = "molecules are featurised again in every run; SAM_BENCH_DATA may name a folder of yours"
+        advice = "every run will featurise its molecules again; point SAM_BENCH_DATA to a folder that you may write"
         yield Finding("warning", "data", f"{data} cannot be written", advice)
     try:
         named = ", ".join(map(str, files.user_dirs())) or "none (SAM_BENCH_CONFIGS)"
@@ -167,7 +168,7 @@ def _folders() -> Iterator[Finding]:
 
 def _space(name: str, folder: Path) -> Finding:
     there = next(path for path in (folder, *folder.parents) if path.exists())
-    free, made = shutil.disk_usage(there).free, "" if there == folder else ", made when it is needed"
+    free, made = shutil.disk_usage(there).free, "" if there == folder else ", will be made when needed"
     text = f"{folder} ({free / 2**30:.0f} GiB free{made})"
     return Finding("ok", name, text) if free > LOW_DISK else Finding("warning", name, text, "make room")
 
@@ -175,12 +176,12 @@ def _space(name: str, folder: Path) -> Finding:
 def _wandb() -> Iterator[Finding]:
     default = files.read_component("logger", "wandb").get("mode")
     chosen = os.environ.get("WANDB_MODE")
-    mode = f"WANDB_MODE={chosen}" if chosen else f"mode={default} (logger.mode=online sends at once)"
-    yield Finding("ok", "wandb", f"{mode}; logger=wandb asks for it; `wandb login` before anything is sent")
+    mode = f"WANDB_MODE={chosen}" if chosen else f"mode={default} (logger.mode=online sends during the run)"
+    yield Finding("ok", "wandb", f"{mode}; used with logger=wandb; run `wandb login` before sending anything")
 
 
 def _determinism() -> Iterator[Finding]:
-    """Two runs of a few steps must be the same bits."""
+    """Two runs of a few steps must give the same bits."""
     import torch
 
     from sam_bench.training.seeding import seed_everything
@@ -199,10 +200,10 @@ def _determinism() -> Iterator[Finding]:
                 parameter.data -= 0.1 * slope
         ends.append(torch.cat([parameter.detach().flatten() for parameter in model.parameters()]))
     if torch.equal(*ends):
-        yield Finding("ok", "determinism", f"the same three steps twice on {device.type}: the same bits")
+        yield Finding("ok", "determinism", f"three steps, run twice on {device.type}: the same bits")
     else:
-        advice = "a resumed run may differ from one that was not; report the versions above"
-        yield Finding("warning", "determinism", f"the same three steps twice on {device.type}: other bits", advice)
+        advice = "a resumed run may differ from an uninterrupted one; report the versions above"
+        yield Finding("warning", "determinism", f"three steps, run twice on {device.type}: different bits", advice)
 
 
 CHECKS = (_versions, _folders, _wandb, _gpu, _cpu, _determinism)

@@ -8,14 +8,14 @@ from sam_bench.commands.chosen import add_runs, chosen, name_of, records_of
 
 def register(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add the command to the command line."""
-    figures = commands.add_parser("figures", help="the figures of runs")
+    figures = commands.add_parser("figures", help="draw learning curves and metric against cost")
     add_runs(figures)
     figures.add_argument("--out", type=Path, default=Path("paper_figures"), help="folder (default: paper_figures)")
     figures.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """The figures."""
+    """Draw the figures."""
     parts = chosen(arguments)
     records = records_of(parts)
     from sam_bench.results.figures.draw import draw

@@ -10,17 +10,18 @@ from sam_bench.store import places
 def register(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add the command to the command line."""
     references = commands.add_parser(
-        "references", help="random forest and ridge on Morgan fingerprints, on the splits of runs",
-        description="Fits both on the molecules, splits and metric of each cell and prints them beside the finished "
-        "runs. Ridge's penalty is chosen by the valid split; nothing is stored.",
+        "references", help="fit simple baselines (random forest, ridge) on the splits of an experiment",
+        description="Fits a random forest and ridge regression on Morgan fingerprints. They use the molecules, the "
+        "splits and the metric of each run, and are printed beside the finished runs. The valid split chooses ridge's "
+        "penalty. Nothing is stored.",
     )  # fmt: skip
     add_runs(references)
-    references.add_argument("--jobs", type=int, help="cores of the random forest (default: 1)")
+    references.add_argument("--jobs", type=int, help="cores for the random forest (default: 1)")
     references.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Simple references on the splits of an experiment, beside its finished runs."""
+    """Fit the references on the splits of an experiment and print them beside its finished runs."""
     parts = chosen(arguments)
     cells = cells_of(parts)
     from sam_bench.store.index import load

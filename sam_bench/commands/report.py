@@ -9,14 +9,14 @@ from sam_bench.commands.chosen import add_runs, by_name, chosen
 
 def register(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add the command to the command line."""
-    report = commands.add_parser("report", help="one self-contained page about runs")
+    report = commands.add_parser("report", help="write one self-contained HTML page about runs")
     add_runs(report)
     report.add_argument("--out", type=Path, default=Path("report.html"), help="the page (default: report.html)")
     report.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """One self-contained page."""
+    """Write the page."""
     parts = chosen(arguments)
     records = by_name(parts)
     from sam_bench.results.report.page import report as write

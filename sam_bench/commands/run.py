@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 def register(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add the command to the command line."""
     parser = commands.add_parser(
-        "run", help="one run; a Hydra application", add_help=False, prefix_chars="\0",  # -m and the like are Hydra's
+        "run", help="train one model with one optimizer (a Hydra application)", add_help=False,
+        prefix_chars="\0",  # Hydra reads -m and its other flags
         description="key=value overrides, -m for a Hydra multirun, --cfg job to see the configuration",
     )  # fmt: skip
     parser.add_argument("arguments", nargs=argparse.REMAINDER)
@@ -30,9 +31,9 @@ def register(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """One run, or a Hydra multirun; one of its processes where torchrun started several."""
+    """One run, or a Hydra multirun. Under torchrun this is one of the processes of a run."""
     need_bench()
-    if torchrun.here():  # before torch is imported: its remarks on unused parameters are none to us
+    if torchrun.here():  # before torch is imported: its warnings about unused parameters do not matter here
         os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     if not torchrun.first():
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - for the rest of this process
@@ -41,14 +42,14 @@ def run(arguments: argparse.Namespace) -> int:
     except UsageError:
         if torchrun.first():
             raise
-        status = 2  # the first process says why
+        status = 2  # the first process has said why
     if torchrun.here():
         leave(status)
     return status
 
 
 def leave(status: int) -> NoReturn:
-    """End this process at once: gloo's threads now and then abort Python's own way out, after all is written."""
+    """End this process at once, after all is written: gloo's threads sometimes crash Python's normal exit."""
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(status)
@@ -66,7 +67,7 @@ def _run(arguments: argparse.Namespace) -> int:
     def one(cell: RunSpec) -> None:
         try:
             outcome.append(_run_cell(cell))
-        except UsageError as error:  # as an exit, because Hydra prints words of its own above an exception
+        except UsageError as error:  # an exit, because Hydra would print its own text above an exception
             refused.append(error)
             raise SystemExit(2) from error
 
@@ -85,15 +86,15 @@ def _run_cell(cell: RunSpec) -> int:
 
     results = places.results_dir()
     directory = RunDirectory(results, cell.run_id)
-    if not directory.finished or torchrun.several():  # of several processes the first decides, for all
+    if not directory.finished or torchrun.several():  # the first process decides for all
         return _make(cell, directory, results)
-    print(f"finished before; move {directory.final} away to repeat it")
+    print(f"already finished; move {directory.final} away to repeat it")
     _show_record(read_record(directory.final), directory.final)  # without torch, which takes seconds to import
     return 0
 
 
 def _make(cell: RunSpec, directory: "RunDirectory", results: Path) -> int:
-    """Make a run that is not finished; says what came of it."""
+    """Do a run that is not finished yet, and say how it ended."""
     threads.before_torch()
     beforehand.check([cell], results)
     from sam_bench.config.build import trust_current_folder
@@ -114,7 +115,7 @@ def _make(cell: RunSpec, directory: "RunDirectory", results: Path) -> int:
     except Stopped:
         if not torchrun.first():
             return 130
-        print(f"stopped; the same command goes on from {directory.working}", file=sys.stderr)
+        print(f"stopped; run the same command again to resume from {directory.working}", file=sys.stderr)
         return 130
     except NonFiniteLoss as error:
         print(f"sam-bench: failed: {error}\nthe record of the attempt is in {directory.failed}", file=sys.stderr)
@@ -126,7 +127,7 @@ def _make(cell: RunSpec, directory: "RunDirectory", results: Path) -> int:
 
 
 def _report() -> Callable[[Mapping[str, Any]], None]:
-    """Progress of a single run: one line on a terminal that writes over itself, nothing elsewhere."""
+    """Progress of a single run: one line that is updated on a terminal, nothing elsewhere."""
     if not sys.stderr.isatty():
         return lambda info: None
 

@@ -16,29 +16,35 @@ def register(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
     """Add the command to the command line."""
     sharpness = commands.add_parser(
         "sharpness",
-        help="measure finished runs: Hessian, loss rises, gap; landscape; successive gradients",
-        description="Measures every finished run at its best weights and adds a record beside it; what is measured "
-        "is kept. Without a flag: largest Hessian eigenvalue, trace, m-sharpness, loss rise in a ball, gap.",
+        help="measure the sharpness of finished runs: Hessian, m-sharpness, generalisation gap",
+        description="Measures every finished run at its best weights and writes one record for each. Existing "
+        "measurements are kept. By default it measures the largest Hessian eigenvalue, the Hessian's trace, "
+        "m-sharpness, the rise of the loss in a ball around the weights, and the gap between test and train loss.",
     )
     add_runs(sharpness)
     add = sharpness.add_argument
     kinds = sharpness.add_mutually_exclusive_group()
-    for kind, what in (("landscape", "the loss in a plane"), ("gradients", "successive gradients: trains again")):
+    for kind, what in (("landscape", "the loss in a plane"), ("gradients", "successive gradients, by training again")):
         kinds.add_argument(
-            f"--{kind}", dest="kind", action="store_const", const=kind, default="sharpness", help=f"instead, {what}"
+            f"--{kind}",
+            dest="kind",
+            action="store_const",
+            const=kind,
+            default="sharpness",
+            help=f"measure instead {what}",
         )
-    add("--samples", type=int, default=512, help="training samples that the loss is taken over (default: 512)")
-    add("--m", type=int, default=0, help="samples per batch of m-sharpness (default: the run's batch size)")
+    add("--samples", type=int, default=512, help="number of training samples for the loss (default: 512)")
+    add("--m", type=int, default=0, help="samples in each batch of m-sharpness (default: the run's batch size)")
     add("--rho", type=float, default=0.05, help="radius of all perturbations (default: 0.05)")
-    add("--ascent-steps", type=int, default=1, help="steps up in m-sharpness; 1 is SAM's own (default)")
-    add("--probes", type=int, default=16, help="random vectors for the trace (default: 16)")
-    add("--directions", type=int, default=16, help="pairs of points in the ball (default: 16)")
-    add("--tolerance", type=float, default=1e-3, help="relative residual of the eigenvalue (default: 0.001)")
-    add("--products", type=int, default=100, help="most Hessian products for the eigenvalue (default: 100)")
-    add("--points", type=int, default=21, help="of the landscape, along each axis (default: 21)")
-    add("--span", type=float, default=1.0, help="of the landscape, in filter lengths either way (default: 1)")
-    add("--every", type=int, default=7, help="with --gradients: two steps in so many (default: 7)")
-    add("--seed", type=int, default=0, dest="draws", help="of the subset and the random vectors (default: 0)")
+    add("--ascent-steps", type=int, default=1, help="ascent steps in m-sharpness (default: 1, as in SAM)")
+    add("--probes", type=int, default=16, help="number of random vectors for the trace (default: 16)")
+    add("--directions", type=int, default=16, help="number of pairs of random points in the ball (default: 16)")
+    add("--tolerance", type=float, default=1e-3, help="accepted relative residual of the eigenvalue (default: 0.001)")
+    add("--products", type=int, default=100, help="limit of Hessian products for the eigenvalue (default: 100)")
+    add("--points", type=int, default=21, help="with --landscape: points along each axis (default: 21)")
+    add("--span", type=float, default=1.0, help="with --landscape: distance to each side, in filter norms (default: 1)")
+    add("--every", type=int, default=7, help="with --gradients: watch two steps out of this many (default: 7)")
+    add("--seed", type=int, default=0, dest="draws", help="seed of the subset and the random vectors (default: 0)")
     sharpness.set_defaults(run=run)
 
 
@@ -64,7 +70,7 @@ def run(arguments: argparse.Namespace) -> int:
         print(f"[{number}/{len(runs)}] {found.cell.run_id}: {said}", flush=True)
     print(f"records: {results / kind}")
     if len(runs) < len(cells):
-        print(f"not measured: {len(cells) - len(runs)} of {len(cells)} cells, not finished or without their best.pt")
+        print(f"not measured: {len(cells) - len(runs)} of {len(cells)} runs (unfinished, or without best.pt)")
     name = same_words(arguments)
     print(f"next:\n  sam-bench table {name}\n  sam-bench figures {name}")
     if bad:
@@ -73,7 +79,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _measurable(cells: list[RunSpec], results: Path) -> tuple[list, list[str]]:
-    """The finished runs with their weights, and what is wrong with those that cannot be used, which is printed."""
+    """The finished runs with their weights, and what is wrong with those that cannot be used; prints the latter."""
     from sam_bench.sharpness import measure
 
     runs, bad = [], []
@@ -87,7 +93,7 @@ def _measurable(cells: list[RunSpec], results: Path) -> tuple[list, list[str]]:
 
 
 def _need(runs: Sequence[object], parts: Sequence[Chosen], results: Path) -> None:
-    """Raise UsageError when there is nothing to measure."""
+    """Raise UsageError if there is nothing to measure."""
     from sam_bench.store.folder import RunDirectory
 
     if runs:
@@ -122,7 +128,7 @@ def _say_landscape(content: Mapping[str, Any]) -> str:
 
 
 def _say_gradients(content: Mapping[str, Any]) -> str:
-    same = "the same weights again" if content["same_weights"] else "other weights than the run's: other bits here"
+    same = "the same final weights as the run" if content["same_weights"] else "not the same final weights as the run"
     return f"{len(content['rows']['step'])} of {content['steps']} steps watched, {same}"
 
 

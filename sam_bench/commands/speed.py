@@ -10,14 +10,14 @@ from sam_bench.commands.words import add_json, need_bench, put_json
 
 def register(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add the command to the command line."""
-    speed = commands.add_parser("speed", help="measure the cost of optimizers, molecules or images", add_help=False)
+    speed = commands.add_parser("speed", help="measure the cost of optimizers and of models", add_help=False)
     speed.add_argument("what", choices=("optimizers", "molecules", "images"))
     speed.add_argument("arguments", nargs=argparse.REMAINDER)
     speed.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Measure something, side by side in one run."""
+    """Run one of the speed measurements."""
     need_bench()
     module = importlib.import_module(f"sam_bench.speed.{arguments.what}")
     parser = argparse.ArgumentParser(f"sam-bench speed {arguments.what}", description=module.__doc__)

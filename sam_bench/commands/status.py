@@ -14,9 +14,9 @@ from sam_bench.sweeps.standing import counts, describe
 def register(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add the command to the command line."""
     status = commands.add_parser(
-        "status", help="planned, finished, running, stale and failed runs",
-        description="Lists each run: finished; running, with its last heartbeat; stale (its process is gone, its "
-        "checkpoint is kept); failed, with the first line of the error; planned. Then says what to do.",
+        "status", help="list the planned, running, stale, failed and finished runs",
+        description="Lists each run with its state: planned; running, with its last heartbeat; stale (its process is "
+        "gone, but its checkpoint is kept); failed, with the first line of the error; finished. Then says what to do.",
     )  # fmt: skip
     add_runs(status)
     add_json(status)
@@ -24,7 +24,7 @@ def register(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Where each run stands."""
+    """Print the state of each run."""
     parts = chosen(arguments)
     rows = status_of(run_ids_of(parts), places.results_dir())
     if arguments.json:
@@ -39,13 +39,13 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _advise(rows: Sequence[Mapping[str, Any]], parts: Sequence[Chosen], words: str) -> None:
-    """What to do about the runs that are not finished."""
+    """Print what to do about unfinished runs."""
     states = {row["status"] for row in rows}
     makers = [part.maker for part in parts if part.maker]
     if makers and states & {"planned", "stale"}:
-        print(f"planned and stale cells are made by: {' ; '.join(makers)}")
+        print(f"run the planned and stale cells with: {' ; '.join(makers)}")
     if makers and "failed" in states:
         again = [f"{maker} --retry-failed" if " sweep " in maker else maker for maker in makers]
-        print(f"when the cause is mended, failed cells are tried again by: {' ; '.join(again)}")
+        print(f"fix the cause of a failure, then run the failed cells again with: {' ; '.join(again)}")
     if states == {"finished"}:
         print(f"see the result with: sam-bench table {words}")

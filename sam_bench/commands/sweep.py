@@ -32,20 +32,23 @@ if TYPE_CHECKING:
 def register(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add the command to the command line."""
     sweep = commands.add_parser(
-        "sweep", help="a whole experiment: skips what is finished, resumes, goes on after a failure",
-        description="Makes the unfinished cells of an experiment, several at once, then prints its table. Give it "
-        "again after any interruption, or twice at once, also on two machines that share the results folder: each "
-        "cell is made once. Ctrl-C lets the running cells write a checkpoint and stop; a second Ctrl-C stops them now.",
+        "sweep", help="run a whole experiment: skips finished runs, resumes, continues after a failure",
+        description="Runs the unfinished cells of an experiment, several at once, then prints the table. A cell is "
+        "one run of the experiment's grid. After an interruption, run the same command again. You may also start it "
+        "several times, on one or more machines that share the results folder: no cell runs twice. Ctrl-C lets the "
+        "running cells write a checkpoint and stop; a second Ctrl-C stops them at once.",
     )  # fmt: skip
     add_experiment(sweep)
     add_filter(sweep)
     add_engine(sweep)
-    sweep.add_argument("--dry-run", action="store_true", help="only list the cells: state, what would be run, how long")
+    sweep.add_argument(
+        "--dry-run", action="store_true", help="only list the cells: their state, which would run, and for how long"
+    )
     sweep.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """A whole experiment, then its table."""
+    """Run an experiment, then print its table."""
     need_bench()
     from rich.console import Console
 
@@ -69,24 +72,23 @@ def run(arguments: argparse.Namespace) -> int:
     from sam_bench.sweeps.display import Display
 
     done = len(cells) - len(pending)
-    console.print(f"{arguments.experiment}: {len(cells)} cells, {done} done before; records go to {results / 'runs'}")
+    console.print(f"{arguments.experiment}: {len(cells)} cells, {done} already finished; records: {results / 'runs'}")
     chosen = make_engine()
     with Display(arguments.experiment, len(cells), done, results, console) as display:
         worker = sweeping.Sweep(pending, results, chosen, retries=arguments.retries, show=display)
         tally = worker.run()
     if worker.interrupts:
-        console.print(
-            f"stopped; `sam-bench sweep {same_words(arguments, sweep=True)}` goes on where it was", soft_wrap=True
-        )
+        console.print(f"stopped; `sam-bench sweep {same_words(arguments, sweep=True)}` resumes", soft_wrap=True)
         return 130
     return _conclude(arguments, cells, tally, results, console)
 
 
 def check(arguments: argparse.Namespace) -> None:
-    """Raise UsageError for options that make no sense together."""
+    """Raise UsageError for options that contradict each other."""
     if torchrun.several():
         raise UsageError(
-            "torchrun is for one run: torchrun --nproc-per-node N -m sam_bench run ...; a sweep has --jobs."
+            "torchrun works with a single run: torchrun --nproc-per-node N -m sam_bench run ...; for a sweep use "
+            "--jobs."
         )
     if arguments.retries < 0:
         raise UsageError("--retries must be at least 0.")
@@ -99,7 +101,7 @@ def check(arguments: argparse.Namespace) -> None:
 def engine(
     arguments: argparse.Namespace, pending: Sequence[RunSpec], results: Path
 ) -> tuple[int, Callable[[], Engine]]:
-    """How many cells will run at once, and what makes the engine that runs them."""
+    """How many cells will run at once, and a function that creates the engine."""
     from sam_bench.config.build import build_engine, trust_current_folder
     from sam_bench.config.compose import launcher_config
     from sam_bench.sweeps.engines import local
@@ -126,7 +128,7 @@ def engine(
 def _conclude(
     arguments: argparse.Namespace, cells: Sequence[RunSpec], tally: "Tally", results: Path, console: "Console"
 ) -> int:
-    """The table of what is there, what went wrong, and what to do next."""
+    """Print the table of the finished cells, what went wrong, and what to do next."""
     from sam_bench.results.tables.table import table
     from sam_bench.store.folder import RunDirectory
     from sam_bench.store.index import first_line, load

@@ -11,19 +11,20 @@ from sam_bench.errors import UsageError
 
 def register(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add the command to the command line."""
-    table = commands.add_parser("table", help="the results table of runs")
+    table = commands.add_parser("table", help="print the results table")
     add_runs(table)
     table.add_argument("--format", default="terminal", choices=("terminal", "markdown", "csv", "latex", "html"))
-    table.add_argument("--out", type=Path, help="write it to this file")
+    table.add_argument("--out", type=Path, help="write the table to this file")
     table.add_argument(
         "--target", metavar="base|NUMBER",
-        help="instead: what each method spends until its valid metric reaches the median of the base's, or this number",
+        help="show instead what each method spends until its valid metric reaches this number, or `base`: the median "
+        "of the base optimizer's runs",
     )  # fmt: skip
     table.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """The results table."""
+    """Print or write the results table."""
     from sam_bench.results.tables.table import table as render
     from sam_bench.store.disk import atomic_write
 
@@ -44,12 +45,12 @@ def _to_target(arguments: argparse.Namespace, records: Sequence[Record]) -> str:
     from sam_bench.results.tables.render import RENDERERS
 
     if arguments.format not in RENDERERS:
-        raise UsageError(f"--target has no --format {arguments.format}: take one of {', '.join(RENDERERS)}.")
+        raise UsageError(f"--target has no --format {arguments.format}; choose one of {', '.join(RENDERERS)}.")
     try:
         goal = None if arguments.target == "base" else float(arguments.target)
     except ValueError:
         raise UsageError(f"--target {arguments.target!r}: write base, or a number in the metric's unit.") from None
     sections = target.sections(blocks(records), goal)
     if not sections:
-        raise UsageError("there is no finished run of erm, whose level is the target: give a number, --target NUMBER.")
+        raise UsageError("no run of erm is finished, so `base` has no value yet. Give a number: --target NUMBER.")
     return RENDERERS[arguments.format](sections)

@@ -23,17 +23,17 @@ SEEDS = "1000,1001"
 def register(commands: argparse._SubParsersAction) -> None:
     """Add the command to the command line."""
     tune = commands.add_parser(
-        "tune", help="the same number of tuning trials for every method of an experiment",
+        "tune", help="tune every method of an experiment with the same number of trials",
         description="Tunes every method of an experiment with the same number of trials and the same seeds. A trial is "
-        "a point of the method's search space (configs/search); its runs never read the test split. The trials and the "
-        "winner of each method go to results/tuned/STUDY. After an interruption, run the same command: finished runs "
-        "are kept. Then: sam-bench sweep EXPERIMENT tuned=STUDY.",
+        "one point of the method's search space (configs/search). Its runs never read the test split. The trials of "
+        "each method go to results/tuned/STUDY. After an interruption, run the same command again: finished runs are "
+        "kept. Use the winners with: sam-bench sweep EXPERIMENT tuned=STUDY.",
     )  # fmt: skip
     add_experiment(tune)
-    tune.add_argument("--trials", type=int, required=True, metavar="N", help="trials of each method")
-    tune.add_argument("--study", metavar="NAME", help="name of the study (default: that of the experiment)")
+    tune.add_argument("--trials", type=int, required=True, metavar="N", help="number of trials for each method")
+    tune.add_argument("--study", metavar="NAME", help="name of the study (default: the name of the experiment)")
     tune.add_argument(
-        "--seeds", default=SEEDS, metavar="S,...", help=f"tuning seeds, none of the final runs' (default: {SEEDS})"
+        "--seeds", default=SEEDS, metavar="S,...", help=f"seeds for tuning, not for final runs (default: {SEEDS})"
     )
     tune.add_argument(
         "--sampler", default="qmc", choices=("qmc", "tpe"),
@@ -47,7 +47,7 @@ def register(commands: argparse._SubParsersAction) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """A whole study, then its winners."""
+    """Run a study, then print its winners."""
     need_bench()
     from rich.console import Console
 
@@ -65,7 +65,7 @@ def run(arguments: argparse.Namespace) -> int:
         console.print(f"then: {again} --retry-failed", highlight=False, markup=False, soft_wrap=True)
         return 1
     except _Stopped:
-        console.print(f"stopped; `{again}` goes on where it was", highlight=False, markup=False, soft_wrap=True)
+        console.print(f"stopped; `{again}` resumes", highlight=False, markup=False, soft_wrap=True)
         return 130
     written = [studies.write(tuning, results / "tuned" / settings.study) for tuning in found]
     print(study_text(found))
@@ -89,7 +89,7 @@ def _settings(arguments: argparse.Namespace):
         raise UsageError(f"--seeds {arguments.seeds}: write different whole numbers, as in {SEEDS}.")
     study = arguments.study or arguments.experiment
     if not re.fullmatch(r"[A-Za-z0-9_.+-]*[A-Za-z0-9_+-][A-Za-z0-9_.+-]*", study) or study == "null":
-        raise UsageError(f"--study {study!r}: a name has letters, digits and _.+- alone.")
+        raise UsageError(f"--study {study!r}: a name may only contain letters, digits and _.+-")
     return Settings(
         study, arguments.experiment, tuple(cell_overrides(arguments)), arguments.trials,
         tuple(int(word) for word in words), arguments.sampler, arguments.prune,
@@ -106,7 +106,7 @@ def _words(arguments: argparse.Namespace) -> list[str]:
 
 
 def _maker(arguments: argparse.Namespace, console: "Console") -> Callable[[Sequence["RunSpec"]], None]:
-    """What makes the cells of a study that have no record yet; raises _Stopped after Ctrl-C."""
+    """A function that runs the cells of a study without a record; it raises _Stopped after Ctrl-C."""
 
     def make(planned: Sequence["RunSpec"]) -> None:
         worker = cells.make(arguments, planned, console)
@@ -117,7 +117,7 @@ def _maker(arguments: argparse.Namespace, console: "Console") -> Callable[[Seque
 
 
 def _warn(found: Sequence["Tuning"], console: "Console") -> None:
-    """Winners that lie at the end of a range."""
+    """Warn about winners at the end of their range."""
     for tuning in found:
         for key in tuning.edges:
             assert tuning.winner is not None

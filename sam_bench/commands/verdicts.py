@@ -13,17 +13,18 @@ from sam_bench.store import places
 def register(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add the command to the command line."""
     verdicts = commands.add_parser(
-        "verdicts", help="published claims: reproduced, not reproduced or undecided",
-        description="Holds published claims against the records: the test that decides each claim stands in a YAML "
-        "file and was named before the runs. Nothing is decided before all planned runs of its experiment are there.",
+        "verdicts", help="judge published claims: reproduced, not reproduced or undecided",
+        description="Compares published claims with the records. The test that decides each claim was written down "
+        "in a YAML file before the runs. A claim stays undecided until all planned runs of its experiment are "
+        "finished.",
     )  # fmt: skip
-    verdicts.add_argument("--claims", type=Path, metavar="FILE", help="claims of your own (default: the package's)")
+    verdicts.add_argument("--claims", type=Path, metavar="FILE", help="your own claims (default: the package's)")
     verdicts.add_argument("--format", default="terminal", choices=("terminal", "markdown", "latex", "html"))
     verdicts.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """The verdicts on all claims."""
+    """Print the verdicts on all claims."""
     need_bench()
     from sam_bench.results import verdicts
     from sam_bench.results.tables.render import RENDERERS
@@ -35,7 +36,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _planned(experiment: str, overrides: Sequence[str]) -> tuple[int, Sequence[Record]]:
-    """How many runs an experiment has, and the records that are there."""
+    """How many runs an experiment has, and the records that exist."""
     from sam_bench.config.compose import plan
     from sam_bench.store.index import load
 

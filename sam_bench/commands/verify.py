@@ -8,17 +8,17 @@ from sam_bench.commands.chosen import add_runs, chosen, no_record, readable_reco
 def register(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add the command to the command line."""
     verify = commands.add_parser(
-        "verify", help="whether the records are whole and the arms had equal chances",
-        description="Names every record that cannot be used (torn, edited, malformed), then checks those that can: "
-        "identity, checksums, curves, equal data, splits and budgets, doubts about timings. Ends with 1 if a number "
-        "must not be used as it stands.",
+        "verify", help="check that the records are intact and that all methods had equal chances",
+        description="Lists every record that cannot be used (incomplete, edited, malformed). Checks the others: run "
+        "ids, checksums, learning curves, equal data, splits and budgets, comparable timings. Exit status 1 if a "
+        "number must not be used as it is.",
     )  # fmt: skip
     add_runs(verify)
     verify.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Compliance checks; 1 if a number must not be used as it stands."""
+    """Print the checks; 1 if a number must not be used as it is."""
     parts = chosen(arguments)
     records, unusable = readable_records_of(parts)
     if not records and not unusable:

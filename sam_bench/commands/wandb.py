@@ -9,18 +9,18 @@ from sam_bench.commands.chosen import add_runs, by_name, chosen
 
 def register(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add the command to the command line."""
-    wandb = commands.add_parser("wandb", help="send finished records to Weights & Biases, again if need be")
+    wandb = commands.add_parser("wandb", help="send finished records to Weights & Biases")
     wandb.add_argument("action", choices=("sync",))
     add_runs(wandb)
-    wandb.add_argument("--project", default="sam_bench")
-    wandb.add_argument("--entity", help="team or user")
+    wandb.add_argument("--project", default="sam_bench", help="project in W&B (default: sam_bench)")
+    wandb.add_argument("--entity", help="team or user in W&B (default: that of the account)")
     wandb.add_argument("--mode", default="online", choices=("online", "offline"))
-    wandb.add_argument("--no-files", dest="files", action="store_false", help="the runs alone, no tables and figures")
+    wandb.add_argument("--no-files", dest="files", action="store_false", help="send only runs, no tables and figures")
     wandb.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Send finished records, tables and figures to W&B; what is there already is not sent again."""
+    """Send finished records, tables and figures to W&B; skips what W&B already has."""
     from tempfile import TemporaryDirectory
 
     records = by_name(chosen(arguments))

@@ -1,4 +1,4 @@
-"""The words of a command line that name the cells of an experiment, and what several commands make of them."""
+"""Arguments that several commands share, and the checks that go with them."""
 
 import argparse
 import contextlib
@@ -20,11 +20,11 @@ GPU_FILES = ("/dev/nvidia*", "/dev/nvhost*", "/dev/dxg", "/dev/kfd")
 
 def add_experiment(parser: argparse.ArgumentParser) -> None:
     """The arguments `experiment` and `overrides`."""
-    parser.add_argument("experiment", help="a file of configs/experiment")
+    parser.add_argument("experiment", help="name of a file of configs/experiment")
     parser.add_argument(
         "overrides", nargs="*",
-        help="for instance seed=0,1 train.epochs=2; an axis of the grid is replaced; tuned=STUDY takes the values that "
-        "`sam-bench tune` found",
+        help="for instance seed=0,1 train.epochs=2; they replace the grid's values for the same keys; tuned=STUDY "
+        "uses the values that `sam-bench tune` found",
     )  # fmt: skip
 
 
@@ -32,7 +32,7 @@ def add_filter(parser: argparse.ArgumentParser) -> None:
     """The option --filter."""
     parser.add_argument(
         "--filter", action="append", default=[], metavar="KEY=VALUE,...",
-        help="only cells with one of these values, for instance optimizer=sam or seed=0,1; may be given several times",
+        help="only cells with one of these values, for instance optimizer=sam or seed=0,1; may be repeated",
     )  # fmt: skip
 
 
@@ -40,12 +40,12 @@ def add_json(parser: argparse.ArgumentParser) -> None:
     """The option --json [FILE]."""
     parser.add_argument(
         "--json", nargs="?", const="-", metavar="FILE",
-        help="print JSON instead of text; with a FILE (.json), write it there and print the text",
+        help="print JSON instead of text; with a FILE (.json), write JSON there and print text",
     )  # fmt: skip
 
 
 def put_json(found: object, where: str) -> None:
-    """Print as JSON (where = "-"), or write it to a file; raises UsageError where that cannot be written."""
+    """Print JSON (where = "-") or write it to a file; raises UsageError if the file cannot be written."""
     text = json.dumps(found, indent=1)
     if where == "-":
         print(text)
@@ -57,7 +57,7 @@ def put_json(found: object, where: str) -> None:
 
 
 def apart(argv: Sequence[str]) -> list[str]:
-    """The words with a "-" after each --json that no FILE follows: argparse would take the next word for it."""
+    """Put "-" after each --json without a FILE; else argparse would take the next word for the file."""
     words: list[str] = []
     for word, following in zip(argv, [*argv[1:], ""], strict=True):
         words += [word, "-"] if word == "--json" and not following.endswith(".json") else [word]
@@ -65,20 +65,20 @@ def apart(argv: Sequence[str]) -> list[str]:
 
 
 def add_engine(parser: argparse.ArgumentParser) -> None:
-    """Where cells run, how many at once, and what becomes of those that fail."""
-    parser.add_argument("--jobs", type=int, help="cells at once (default: one per GPU, else one per core)")
+    """The options that say where cells run, how many at once, and what happens to failed ones."""
+    parser.add_argument("--jobs", type=int, help="cells at once (default: one per GPU; without a GPU, one per core)")
     parser.add_argument(
         "--per-gpu", type=number_or_auto, default=1, metavar="K",
-        help="cells at once on each GPU (default: 1); auto: as many as fit, by the memory that finished runs like them "
-        "needed",
+        help="number of cells at once on each GPU (default: 1); auto: as many as fit, judged by the memory that "
+        "similar finished runs needed",
     )  # fmt: skip
     parser.add_argument(
         "--launcher", default="local", metavar="NAME",
-        help="where cells run: local (default), slurm, ray, or a file of your own configs/launcher; its keys are "
-        "given as launcher.partition=gpu",
+        help="where cells run: local (default), slurm, ray, or the name of your own file in configs/launcher; set "
+        "its keys as in launcher.partition=gpu",
     )  # fmt: skip
-    parser.add_argument("--retries", type=int, default=2, help="how often a killed cell is taken up again (default: 2)")
-    parser.add_argument("--retry-failed", action="store_true", help="also run the cells again that failed")
+    parser.add_argument("--retries", type=int, default=2, help="how often a killed cell is started again (default: 2)")
+    parser.add_argument("--retry-failed", action="store_true", help="also run failed cells again")
 
 
 def number_or_auto(text: str) -> int | str:
@@ -90,24 +90,24 @@ def number_or_auto(text: str) -> int | str:
 
 
 def note(text: str) -> None:
-    """A remark for the person at the terminal: on stderr, so that it is never part of a result."""
+    """Print a note on stderr, so that it never becomes part of a result."""
     print(f"note: {text}", file=sys.stderr)
 
 
 def need_bench() -> None:
-    """Raise UsageError when only the optimizers are installed."""
+    """Raise UsageError if only the optimizers are installed."""
     if importlib.util.find_spec("hydra") is None:
         raise UsageError("this command needs the whole suite: pip install 'sam-bench[bench]'")
 
 
 def need_gpu(device: str) -> None:
-    """Raise UsageError for a GPU that cannot be there, before torch is imported: nothing of its driver is."""
+    """Raise UsageError if a GPU is asked for and the machine has no GPU driver; does not import torch."""
     if device.startswith("cuda") and sys.platform == "linux" and not any(glob.glob(name) for name in GPU_FILES):
         raise UsageError(f"device={device}: there is no GPU driver on this machine. Try device=cpu or device=auto.")
 
 
 def need_folder(folder: Path) -> None:
-    """Raise UsageError where no record can be written, before anything heavy is done; leaves nothing behind."""
+    """Raise UsageError early if no record can be written to `folder`; leaves nothing behind."""
     there = next(path for path in (folder, *folder.parents) if os.path.lexists(path))
     try:
         if there == folder:
@@ -115,7 +115,7 @@ def need_folder(folder: Path) -> None:
         else:
             missing = next(path for path in (folder, *folder.parents) if path.parent == there)
             missing.mkdir()
-            with contextlib.suppress(OSError):  # another command already writes into it
+            with contextlib.suppress(OSError):  # another command writes into it already
                 missing.rmdir()
     except FileExistsError:  # another command has made it meanwhile
         return
@@ -138,14 +138,14 @@ def launcher_overrides(arguments: argparse.Namespace) -> list[str]:
 
 
 def same_words(arguments: argparse.Namespace, *, sweep: bool = False) -> str:
-    """What names the same cells in another command: the experiment, its overrides and filters; for a sweep, where."""
+    """The words that name the same cells in another command; with `sweep`, also the launcher's."""
     words = [arguments.experiment, *cell_overrides(arguments)]
     words += [word for text in arguments.filter for word in ("--filter", text)]
     return shlex.join([*words, *(launcher_words(arguments) if sweep else [])])
 
 
 def launcher_words(arguments: argparse.Namespace) -> list[str]:
-    """The words that say where cells run; none for this machine."""
+    """The words that choose a launcher; none for this machine."""
     if arguments.launcher == "local":
         return []
     return ["--launcher", arguments.launcher, *launcher_overrides(arguments)]

@@ -20,9 +20,9 @@ _own_code: list[Path] = []  # the folder that `trust_current_folder` was called 
 
 
 def trust_current_folder() -> None:
-    """From now on a `_target_` may name a module of the current folder, as `run`, `sweep` and `check` promise.
+    """Let a `_target_` name a module of the current folder, as `run`, `sweep` and `check` promise.
 
-    The folder gets onto the path when a `_target_` is found there and nowhere else, behind everything installed.
+    The folder joins the path, after everything installed, only if a `_target_` is found there and nowhere else.
     """
     _own_code[:] = [Path.cwd()]
 
@@ -36,7 +36,7 @@ def _find_own_code(config: Mapping[str, Any]) -> None:
 
 
 def imported(target: str) -> Any:
-    """What a `_target_` names, also one of the current folder; raises ImportError, AttributeError or ValueError."""
+    """The object that a `_target_` names; raises ImportError, AttributeError or ValueError."""
     _find_own_code({"_target_": target})
     return pkgutil.resolve_name(target)
 
@@ -50,10 +50,10 @@ def _targets(node: Any) -> Iterator[str]:
 
 
 def _unknown_module(config: Mapping[str, Any], error: BaseException) -> str:
-    """What to do about code of the user's own that a command which only reads does not look for."""
+    """Advice for a missing module of the user's, which commands that only read records do not look for."""
     missing = isinstance(error, ModuleNotFoundError) or isinstance(error.__cause__, ModuleNotFoundError)
     if missing and not _own_code and not str(config["_target_"]).startswith("sam_bench."):
-        return " Only run, sweep and check import code of the current folder; PYTHONPATH=. lets this command do so too."
+        return " Only run, sweep and check import code of the current folder; elsewhere set PYTHONPATH=."
     return ""
 
 
@@ -72,7 +72,7 @@ def _build(part: str, config: Mapping[str, Any], **arguments: Any) -> Any:
 
 
 def build_task(config: Mapping[str, Any], data_dir: Path) -> Any:
-    """The task of a configuration, on the CPU; raises UsageError when its data cannot be used."""
+    """The task of a configuration, on the CPU; raises UsageError if its data cannot be used."""
     return _build("dataset", config["dataset"], data_dir=data_dir, split_seed=config["split_seed"])
 
 
@@ -83,7 +83,7 @@ def build_model(config: Mapping[str, Any], task: Any) -> Any:
 
 
 def build_optimizer(config: Mapping[str, Any], model: Any, **schedule: Any) -> Any:
-    """The method around its base; `schedule` holds total_steps, steps_per_epoch, clip_norm and scaler."""
+    """The optimizer around its base; `schedule` holds total_steps, steps_per_epoch, clip_norm and scaler."""
     base = _build("base", config["base"], params=model.parameters())
     return _build("optimizer", config["optimizer"], base=base, model=model, **schedule)
 

@@ -1,4 +1,4 @@
-"""From the words of a command line to checked configurations: overrides -> RunSpecs, by Hydra's composition."""
+"""Turn the overrides of a command line into checked configurations (RunSpecs), with Hydra's composition."""
 
 import itertools
 import os
@@ -56,18 +56,18 @@ def _choices_of(override: Override) -> list[Override]:
         values = list(override.sweep_string_iterator())
     except HydraException as error:
         raise UsageError(
-            f"{line(override)}: this names no single values ({error}). Write the values: {override.key_or_group}=a,b,c."
+            f"{line(override)}: this does not list values ({error}). List them: {override.key_or_group}=a,b,c."
         ) from None
     return parse([f"{override.get_key_element()}={value}" for value in values])
 
 
 def _check_names(overrides: Sequence[Override], groups: set[str]) -> None:
-    """Raise UsageError for a group that is set to no name: Hydra ends with a traceback there."""
+    """Raise UsageError for a group that is not set to a name, where Hydra would end with a traceback."""
     for override in overrides:
         key, value = override.key_or_group, override.value()
         if key in groups and isinstance(value, list):
             words = ",".join(map(str, value))
-            raise UsageError(f"{line(override)}: write the values with commas and no brackets, {key}={words}.")
+            raise UsageError(f"{line(override)}: separate the values with commas, without brackets: {key}={words}.")
         if key == "experiment" and value in files.yaml_files("experiment"):
             grid.file_of(str(value))
         if key in groups and not override.is_delete() and not isinstance(value, str | dict):
@@ -81,9 +81,10 @@ def _cells(
     compose: Compose, fixed: Sequence[str], overrides: Sequence[Override], composed: Compositions | None = None,
     partial: Partial | None = None,
 ) -> Iterator[RunSpec]:  # fmt: skip
-    """All combinations of the overrides' choices, the last override fastest; composed once per choice of files.
+    """All combinations of the overrides' values; the last override varies fastest.
 
-    With `partial`, a key that a cell does not have is left out of it and noted there; without, it is an error.
+    Each choice of files is composed once. With `partial`, a key that a cell lacks is left out and noted there; without
+    it, such a key is an error.
     """
     groups = set(GlobalHydra.instance().config_loader().list_groups(""))
     choices = [_choices_of(override) for override in overrides]
@@ -107,13 +108,13 @@ def _cells(
 
 
 def compose_specs(overrides: Sequence[str]) -> list[RunSpec]:
-    """The cells of overrides, of which some may be lists (`seed=0,1,2`); raises UsageError for any that is wrong."""
+    """The cells of overrides, some of which may list values (`seed=0,1,2`); raises UsageError for a wrong one."""
     with composer() as compose:
         return list(_cells(compose, (), parse(overrides)))
 
 
 def compose_each(requests: Sequence[Sequence[str]]) -> list[RunSpec]:
-    """The cell of each list of overrides, none of which has several values; raises UsageError for any that is wrong."""
+    """The cell of each list of overrides, each with one value; raises UsageError for a wrong one."""
     composed = Compositions()
     with composer() as compose:
         return [cell for words in requests for cell in _cells(compose, (), parse(words), composed)]
@@ -122,13 +123,12 @@ def compose_each(requests: Sequence[Sequence[str]]) -> list[RunSpec]:
 def plan(
     experiment: str | None, overrides: Sequence[str] = (), say: Callable[[str], None] = lambda text: None
 ) -> list[RunSpec]:
-    """The cells of an experiment: its grid (`hydra.sweeper.params`), each axis replaced by an override of that name.
+    """The cells of an experiment's grid (`hydra.sweeper.params`); an override replaces the axis of its name.
 
-    A key that only some cells have, such as optimizer.rho beside erm, is given to those; `say` is told which. Without
-    an experiment: the cells of the overrides alone, as `compose_specs` makes them. The axis `tuned` is no key of the
-    configuration: it names tuning studies, whose values each cell takes on (null: the cell as it is). A study that the
-    grid names, and no override, gives way where an override sets what it tuned and where it has no such arm: the cell
-    stays as it is.
+    A key that only some cells have, such as optimizer.rho next to erm, is set in those only; `say` is told which.
+    Without an experiment: the cells of the overrides alone, as from `compose_specs`. The axis `tuned` is not a key of
+    the configuration: it names tuning studies, whose values the cells use (null: no study). If the grid names a study
+    and no override does, a cell stays as it is where an override sets a tuned key, or the study lacks its method.
     """
     with composer() as compose:
         name = [] if experiment is None else [f"experiment={experiment}"]
@@ -153,7 +153,7 @@ def plan(
 
 
 def _tuned(compose: Compose, cells: Sequence[RunSpec], study: str | None, asked: bool) -> Iterator[RunSpec]:
-    """The same cells with the values that a tuning study found for each.
+    """The cells with the values that a tuning study found for each.
 
     Raises UsageError where the study was `asked` for and a cell contradicts it, and for a tuning seed.
     """
@@ -168,16 +168,17 @@ def _tuned(compose: Compose, cells: Sequence[RunSpec], study: str | None, asked:
             yield cell
             continue
         if given:
-            raise UsageError(f"{min(given)} was tuned by the study {study}: leave it out, or leave tuned={study} out.")
+            raise UsageError(f"{min(given)} was tuned by the study {study}: leave out either it or tuned={study}.")
         if cell.labels["seed"] in found.seeds:
             raise UsageError(
-                f"seed {cell.labels['seed']} is a tuning seed of the study {study}: the final runs need others."
+                f"seed {cell.labels['seed']} is a tuning seed of the study {study}. Choose other seeds for the final "
+                "runs."
             )
         yield from _cells(compose, (), parse([*cell.overrides, *studies.words(found)]), composed)
 
 
 def unpaired(overrides: Sequence[str]) -> dict[str, Any]:
-    """The configuration of overrides of which one part is used by itself: its parts need not go together."""
+    """The configuration of overrides, without checking that its parts fit: the caller uses only one of them."""
     with composer() as compose:
         parsed = parse(overrides)
         _check_names(parsed, set(GlobalHydra.instance().config_loader().list_groups("")))
@@ -204,11 +205,12 @@ def launcher_config(name: str, overrides: Sequence[str]) -> dict[str, Any]:
 
 
 def _refuse_tuned_grid(experiment: str) -> None:
-    """Raise UsageError where Hydra would read a grid that names a tuning study: it is no key of a configuration."""
+    """Raise UsageError if Hydra would have to read a grid that names a tuning study, which is no Hydra key."""
     with composer() as compose:
         if "tuned" in grid.grid(compose, experiment):
             raise UsageError(
-                f"the grid of {experiment} names a tuning study, which Hydra cannot read: sam-bench sweep {experiment}"
+                f"the grid of {experiment} names a tuning study, which Hydra cannot read. Use: sam-bench sweep "
+                f"{experiment}"
             )
 
 
@@ -219,13 +221,11 @@ def application(arguments: Sequence[str], execute: Callable[[RunSpec], None]) ->
     """Run `execute` on the configuration of `arguments`, or with -m on each of a Hydra multirun."""
     parsed, unknown = get_args_parser().parse_known_intermixed_args(list(arguments))
     if unknown:
-        raise UsageError(
-            f"unknown option {unknown[0]}: what a run consists of is written key=value, for instance dataset=bbbp."
-        )
+        raise UsageError(f"unknown option {unknown[0]}. Describe a run with key=value, for instance dataset=bbbp.")
     overrides = parsed.overrides  # before and after Hydra's flags
     cells = compose_specs([word for word in overrides if not word.startswith("hydra")])
     if len(cells) > 1 and not (parsed.multirun or any(word.startswith("hydra.mode=") for word in overrides)):
-        raise UsageError(f"these are {len(cells)} runs: `sam-bench run -m` makes one after the other.")
+        raise UsageError(f"these are {len(cells)} runs. `sam-bench run -m` runs them one after the other.")
     for experiment in {cell.experiment for cell in cells if cell.experiment and parsed.multirun}:
         _refuse_tuned_grid(experiment)
     GlobalHydra.instance().clear()

@@ -27,7 +27,7 @@ ERRORS = (HydraException, OmegaConfBaseException)
 
 
 class Unknown(UsageError):
-    """An override of `key` names what is not there: the key itself, or one of its YAML files."""
+    """An override of `key` names something that does not exist: the key itself, or a YAML file of a group."""
 
     def __init__(self, key: str, what: str, name: str, known: Sequence[str]):
         super().__init__(f"unknown {what} {name!r}. {did_you_mean(name, known)}")
@@ -35,7 +35,7 @@ class Unknown(UsageError):
 
 
 class _UserFolders(SearchPathPlugin):
-    """Tells Hydra of the user's folders; an override `hydra.searchpath` breaks on commas, quotes and equals signs."""
+    """Tells Hydra about the user's folders. An override `hydra.searchpath` would break on commas and quotes."""
 
     def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
         for folder in files.user_dirs():
@@ -44,7 +44,7 @@ class _UserFolders(SearchPathPlugin):
 
 @contextmanager
 def composer() -> Iterator[Compose]:
-    """What composes a list of overrides, of which none has several values; it raises what is in ERRORS."""
+    """A function that composes a list of overrides, each with one value; it raises the ERRORS."""
     files.user_dirs()  # raises before Hydra begins
     GlobalHydra.instance().clear()
     Plugins.instance().register(_UserFolders)
@@ -54,7 +54,7 @@ def composer() -> Iterator[Compose]:
 
 @contextmanager
 def readable() -> Iterator[None]:
-    """Say in one line which file cannot be read as YAML, which Hydra tells with a traceback."""
+    """Name in one line the file that cannot be read as YAML; Hydra would print a traceback."""
     try:
         yield
     except yaml.MarkedYAMLError as error:
@@ -66,7 +66,7 @@ def readable() -> Iterator[None]:
 
 
 def parse(overrides: Sequence[str]) -> list[Override]:
-    """Overrides as Hydra reads them; raises UsageError with the first that it cannot read."""
+    """Parse overrides as Hydra does; raises UsageError for the first that it cannot read."""
     try:
         return OverridesParser.create().parse_overrides(list(overrides))
     except HydraException as error:
@@ -89,8 +89,8 @@ def _unreadable(override: str, error: Exception) -> str:
     said = f"cannot read the override {override!r}: {str(error).splitlines()[0]}."
     if re.search(r"[\s()\[\]{}:,'\"=]", value):
         said += (
-            " A value with a space, a bracket, a comma, a colon or an equals sign needs quotes of its own inside those "
-            f"of the shell: \"{key}='...'\"; in a list: \"{key}=['...','...']\"."
+            " A value with a space, bracket, comma, colon or equals sign needs its own quotes inside the quotes of the "
+            f"shell: \"{key}='...'\"; in a list: \"{key}=['...','...']\"."
         )
     return said
 
@@ -101,7 +101,7 @@ def line(override: Override) -> str:
 
 
 def explain(compose: Compose, overrides: Sequence[str], error: Exception) -> UsageError:
-    """Say which override is wrong and what was probably meant, or which file."""
+    """The error that names the wrong override, with a guess of what was meant, or the wrong file."""
     broken = UsageError(f"cannot compose {' '.join(overrides) or 'the configuration'}: {error}")
     try:
         compose([])
@@ -128,10 +128,10 @@ def explain(compose: Compose, overrides: Sequence[str], error: Exception) -> Usa
 
 
 def _in_file(path: Path, error: Exception) -> str:
-    """What is wrong inside a YAML that is there."""
+    """What is wrong inside an existing YAML."""
     told = " ".join(str(error).split())
     if missing := re.search(r"(?:Could not find|Could not load) '(\w+)/([^']+)'", told):
         group, name = missing.groups()
         known = files.yaml_files(group)
-        return f"{path}: its defaults name {group} {name!r}, which is not there. {did_you_mean(name, known)}"
+        return f"{path}: its defaults name {group} {name!r}, which does not exist. {did_you_mean(name, known)}"
     return f"{path} cannot be used: {told}"

@@ -1,4 +1,4 @@
-"""Compositions that many cells share, and the keys that only some cells have."""
+"""Hydra's compositions, each made once for many cells, and the keys that only some cells have."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, cast
@@ -15,7 +15,7 @@ Raw = tuple[dict[str, Any], dict[str, str]]  # a configuration that is not resol
 
 
 class Compositions:
-    """Each choice of YAML files composed once; where two groups have nothing to do with each other, not even once.
+    """Composes each choice of YAML files at most once. Groups that do not affect each other are composed separately.
 
     Hydra takes a tenth of a second for one choice. If another data set changes the section `dataset` alone, and
     another optimizer `optimizer` alone, then both together are the first choice with two sections replaced: ten data
@@ -27,7 +27,7 @@ class Compositions:
         self.texts: Texts = {}  # and their JSON
         self._composed: dict[tuple[str, ...], Composed] = {}
         self._raw: dict[tuple[str, ...], Raw] = {}
-        self._first: dict[tuple[str, ...], tuple[str, ...]] = {}  # by the groups that are chosen: what came first
+        self._first: dict[tuple[str, ...], tuple[str, ...]] = {}  # the first choice for each list of groups
 
     def of(self, compose: Compose, fixed: Sequence[str], files: Sequence[Override]) -> Composed:
         """The composition of `fixed` and these overrides, which choose YAML files, or add or delete keys."""
@@ -43,7 +43,7 @@ class Compositions:
     def _put_together(
         self, compose: Compose, fixed: Sequence[str], groups: tuple[str, ...], words: tuple[str, ...]
     ) -> tuple[Any, dict[str, str]]:
-        """The first composition of these groups with the sections of others; None where that is not what they are."""
+        """This choice put together from sections of other compositions; None if a file changes other sections too."""
         first = self._first.setdefault((*fixed, "", *groups), words)
         config, choices = self._raw_of(compose, fixed, first)
         sections, names = dict(config), dict(choices)
@@ -74,22 +74,22 @@ def _differing(one: Mapping[str, Any], other: Mapping[str, Any]) -> set[str]:
 
 
 class Partial:
-    """Which cells have the keys that were given, and which do not."""
+    """Which cells have the given keys, and which do not."""
 
     def __init__(self) -> None:
-        self._has: dict[str, dict[str, None]] = {}  # names in the order in which they came
+        self._has: dict[str, dict[str, None]] = {}  # dicts keep the order of the names
         self._lacks: dict[str, dict[str, None]] = {}
         self._known: set[str] = set()
 
     def note(self, keys: Iterable[str], found: Composed) -> None:
-        """Remember of a cell, whose composition this is, which of these keys it has."""
+        """Remember which of these keys the cells of this composition have."""
         self._known |= found.keys
         for key in keys:
             name = found.choices.get(key.partition(".")[0], "other cells")
             (self._has if found.has(key) else self._lacks).setdefault(key, {})[name] = None
 
     def check(self, say: Callable[[str], None]) -> None:
-        """Say which keys are only some cells'; raises Unknown for a key that no cell has."""
+        """Say which keys only some cells have; raises Unknown for a key that no cell has."""
         for key, names in self._lacks.items():
             if key not in self._has:
                 raise Unknown(key, "key", key, sorted(self._known))

@@ -1,7 +1,7 @@
-"""Find and read the YAML files. Everybody who looks for one asks here, so there is one search order.
+"""Find and read the YAML files. All code looks them up here, so there is one search order.
 
 The user's own folders come first, in the order of SAM_BENCH_CONFIGS, then the built-in files. A name stands for one
-file: a YAML of the user's own with the name of a built-in of the same group is an error.
+file: it is an error if a user's YAML has the name of a built-in one of the same group.
 """
 
 import os
@@ -25,7 +25,7 @@ def config_dir() -> Path:
 def user_dirs() -> list[Path]:
     """Folders with the user's own YAML files: $SAM_BENCH_CONFIGS, separated as PATH is.
 
-    Raises UsageError for a folder that is not there, and for a YAML with the name of a built-in of the same group.
+    Raises UsageError for a missing folder, and for a YAML with the name of a built-in one of the same group.
     """
     named = os.environ.get("SAM_BENCH_CONFIGS", "")
     folders = [Path(folder).expanduser().absolute() for folder in named.split(os.pathsep) if folder]
@@ -55,7 +55,7 @@ def _clash(path: Path, built_in: Path) -> str:
 
 
 def yaml_files(group: str) -> dict[str, Path]:
-    """The YAML files of a group by their names, which are sorted; raises UsageError as `user_dirs` does."""
+    """The YAML files of a group by name, sorted; raises UsageError as `user_dirs` does."""
     found: dict[str, Path] = {}
     for folder in (*user_dirs(), config_dir()):
         for path in (folder / group).glob("*.yaml"):
@@ -66,8 +66,8 @@ def yaml_files(group: str) -> dict[str, Path]:
 def read_component(group: str, name: str, also: Iterable[str] = ()) -> dict[str, Any]:
     """What the YAML `name` of a group says, without Hydra: `defaults` of the same group are followed.
 
-    Raises UsageError for a name that is neither there nor in `also` (which only helps to guess what was meant), and
-    for a file that cannot be read.
+    Raises UsageError for an unknown name and for a file that cannot be read. `also` lists further names that the user
+    may have meant.
     """
     known = yaml_files(group)
     if name not in known:
@@ -81,7 +81,7 @@ def read_group(group: str, names: Iterable[str] = ()) -> dict[str, dict[str, Any
 
 
 def that_says(group: str, name: str, keys: Sequence[str]) -> Path | None:
-    """The YAML that gives these keys, one inside the other, a value: the named one, or one of its `defaults`."""
+    """The YAML that sets these nested keys: the named one, or one of its `defaults`."""
     known = yaml_files(group)
     content = _read(known[name])
     node: Any = content
@@ -94,9 +94,9 @@ def that_says(group: str, name: str, keys: Sequence[str]) -> Path | None:
 
 
 def has_package_header(path: Path) -> bool:
-    """Whether the first line of a YAML is an experiment's, which puts its keys where those of the configuration are.
+    """Whether the first line of a YAML is the header of an experiment, which puts its keys at the top level.
 
-    Hydra looks for that line above all others, comments too.
+    Hydra looks for it above everything else, comments included.
     """
     lines = filter(str.strip, path.read_text(encoding="utf-8", errors="replace").splitlines())
     return re.fullmatch(r"\s*#\s*@package\s+_global_\s*", next(lines, "")) is not None
@@ -116,7 +116,7 @@ def _with_defaults(known: Mapping[str, Path], name: str) -> dict[str, Any]:
 
 
 def _merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
-    """As Hydra merges two YAML files: key by key, also in nested mappings."""
+    """Merge two YAML files as Hydra does: key by key, also in nested mappings."""
     both = {
         key: _merged(below[key], value) if _nested(below.get(key), value) else value for key, value in above.items()
     }

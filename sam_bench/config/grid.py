@@ -11,7 +11,7 @@ from sam_bench.errors import UsageError, did_you_mean
 
 
 def file_of(experiment: str) -> Path:
-    """The YAML of an experiment; raises UsageError for one whose keys Hydra would put in the wrong place."""
+    """The YAML of an experiment; raises UsageError if its first line would misplace its keys."""
     known = files.yaml_files("experiment")
     if experiment not in known:
         raise UsageError(f"unknown experiment {experiment!r}. {did_you_mean(experiment, known)}")
@@ -24,12 +24,12 @@ def file_of(experiment: str) -> Path:
 
 
 def place(experiment: str) -> str:
-    """How a message calls the grid of an experiment."""
+    """How messages name the grid of an experiment."""
     return f"{file_of(experiment)}, its grid (hydra.sweeper.params)"
 
 
 def grid(compose: Compose, experiment: str) -> dict[str, Override]:
-    """The axes of an experiment's grid by their keys; raises UsageError for one that cannot be read."""
+    """The axes of an experiment's grid by key; raises UsageError for a grid that cannot be read."""
     where = place(experiment)
     try:
         params = compose([f"experiment={experiment}"]).hydra.sweeper.params
@@ -44,7 +44,8 @@ def grid(compose: Compose, experiment: str) -> dict[str, Override]:
 def _axis(where: str, key: str, values: object) -> Override:
     if isinstance(values, list | dict):
         raise UsageError(
-            f"{where}: write the values of {key} with commas and no brackets, `{key}: {','.join(map(str, values))}`."
+            f"{where}: separate the values of {key} with commas, without brackets: `{key}: "
+            f"{','.join(map(str, values))}`."
         )
     try:
         (axis,) = parse([f"{key}={values}"])

@@ -1,4 +1,4 @@
-"""A file of the user's own, `dataset.path`: where it is, and its content, by which a run knows it."""
+"""The user's own data file, `dataset.path`: where it is, and its checksum, which identifies it in a run."""
 
 from collections.abc import Iterable, Mapping
 from functools import cache
@@ -13,9 +13,9 @@ KEY = "dataset.path"
 
 
 def folder_of(choices: Mapping[str, Any]) -> Path:
-    """Where a relative dataset.path begins that a YAML says: in the folder of that YAML.
+    """The folder to which a relative dataset.path of a YAML refers: the folder of that YAML.
 
-    An experiment's YAML may say it, else the data set's.
+    The YAML of the experiment or of the data set may set the path.
     """
     for group, section in (("experiment", ("dataset",)), ("dataset", ())):
         name = str(choices.get(group))
@@ -26,21 +26,21 @@ def folder_of(choices: Mapping[str, Any]) -> Path:
 
 @cache
 def _checksum(path: Path, changed: int) -> str:
-    """Of a file as it was changed last: many cells read one file."""
+    """The checksum of a file, computed once for each change, because many cells read one file."""
     return checksum(path)
 
 
 def from_folder(values: Iterable[str], folder: Path) -> list[str]:
-    """An axis of a YAML's grid, `dataset.path: a.csv,b.csv`, as whole paths in Hydra's quotes."""
+    """The values of a grid's axis `dataset.path: a.csv,b.csv` as full paths in Hydra's quotes."""
     paths = [folder / Path(value.strip("'\"")).expanduser() for value in values]
     escaped = (str(path).replace("\\", "\\\\").replace("'", "\\'") for path in paths)
     return [f"'{path}'" for path in escaped]
 
 
 def known_by_content(dataset: Mapping[str, Any], folder: Path) -> Mapping[str, Any]:
-    """The same options of a data set with the file's checksum, and its path from `folder` on.
+    """The options of a data set with the file's checksum and full path; a relative path starts in `folder`.
 
-    The same file elsewhere is the same run, a changed one is not.
+    The same file in another place gives the same run; a changed file gives another run.
     """
     if "file_sha256" not in dataset or dataset["path"] is None:
         return dataset
@@ -52,7 +52,7 @@ def known_by_content(dataset: Mapping[str, Any], folder: Path) -> Mapping[str, A
     except OSError as error:
         raise UsageError(f"{path} cannot be read: {error.strerror}.") from None
     if dataset["file_sha256"] not in (None, actual):
-        raise UsageError(f"{path} has changed (sha256 {actual}). Leave dataset.file_sha256 out to use it as it is.")
+        raise UsageError(f"{path} has changed (sha256 {actual}). To use it as it is, leave out dataset.file_sha256.")
     if isinstance(dataset.get("targets"), str | int):  # y and [y] are one run
         dataset = {**dataset, "targets": [dataset["targets"]]}
     return {**dataset, "path": str(path), "file_sha256": actual}

@@ -1,4 +1,4 @@
-"""A composed configuration in which plain values are set again and again, resolved each time."""
+"""A composed configuration that takes many different plain values, and is resolved for each."""
 
 import copy
 import re
@@ -20,30 +20,30 @@ def resolve(config: Any) -> dict[str, Any]:
 
 
 class Composed:
-    """A configuration in which plain values are set again and again; Hydra takes a tenth of a second to compose one.
+    """A configuration that is composed once and takes many plain values, because Hydra needs 0.1 s to compose one.
 
-    OmegaConf takes milliseconds to resolve one, because it parses every `${...}` anew. So plain values, and what refers
-    to them as `split_seed: ${seed}` does, are replaced in the one first resolved. 10,000 cells of `learning` take 2.4 s
-    of processor time to plan, and 22.3 s where OmegaConf resolves each (medians, n = 3 in turn, ranges 2.3 to 2.5 s and
-    21.7 to 22.4 s; a Xeon under load, November 2026).
+    OmegaConf needs milliseconds to resolve one, because it parses every `${...}` again. So it resolves one. In copies
+    of that, plain values are replaced, and so is what refers to them, such as `split_seed: ${seed}`. 10,000 cells of
+    `learning` took 2.4 s of processor time to plan, and 22.3 s where OmegaConf resolved each (medians, n = 3 in turn,
+    ranges 2.3 to 2.5 s and 21.7 to 22.4 s; a Xeon under load, November 2026).
     """
 
     def __init__(self, config: Any, choices: Mapping[str, str]):
         self.config, self.choices = config, choices
         try:
             self._first: dict[str, Any] | None = resolve(config)
-        except OmegaConfBaseException:  # a value that must be given, and is among those that will be set
+        except OmegaConfBaseException:  # a mandatory value is still missing; `resolved` will set it
             self._first = None
         raw = cast(dict[str, Any], OmegaConf.to_container(self.config, resolve=False))
         self.keys, self._references = set(keys_of(raw)), dict(_references(raw))
         self._followed: dict[tuple[str, ...], dict[str, str] | None] = {}
 
     def has(self, key: str) -> bool:
-        """Whether the configuration has this key; of an item in a list, `targets[0]`, whether it has the list."""
+        """Whether the configuration has this key; for an item of a list, `targets[0]`, whether it has the list."""
         return key in self.keys or re.sub(r"(\[\d+\]|\.\d+)$", "", key) in self.keys
 
     def resolved(self, values: Mapping[str, Any]) -> dict[str, Any]:
-        """The configuration with these values, always of the same keys."""
+        """The configuration with these values."""
         keys = tuple(values)
         if keys not in self._followed:
             self._followed[keys] = _followers(self._references, keys)
@@ -71,7 +71,7 @@ def keys_of(node: Mapping[Any, Any], prefix: str = "") -> Iterator[str]:
 
 
 def _references(node: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
-    """The keys whose values refer to others, and these values: `split_seed`, `${seed}`."""
+    """The keys whose values refer to other keys, with these values: `split_seed`, `${seed}`."""
     for key, value in node.items():
         if isinstance(value, Mapping):
             yield from _references(value, f"{prefix}{key}.")
@@ -80,10 +80,10 @@ def _references(node: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str
 
 
 def _followers(references: Mapping[str, str], keys: Sequence[str]) -> dict[str, str] | None:
-    """The keys that change with `keys`, and the key that each repeats; None where OmegaConf must say what changes."""
+    """The keys that copy one of `keys`, and which; None if only OmegaConf can tell what changes."""
     found: dict[str, str] = {}
     changed = list(keys)
-    for of in changed:  # it grows: what repeats a follower follows too
+    for of in changed:  # the list grows: a key that copies a follower follows too
         if "[" in of:
             return None
         name = re.compile(rf"\b{re.escape(of.rpartition('.')[2])}\b")
@@ -98,6 +98,6 @@ def _followers(references: Mapping[str, str], keys: Sequence[str]) -> dict[str, 
 
 
 def _replaced(config: Mapping[str, Any], key: str, value: Any) -> dict[str, Any]:
-    """The same configuration with another value; what does not change is shared."""
+    """The configuration with another value; unchanged sections are shared."""
     first, _, rest = key.partition(".")
     return {**config, first: _replaced(config[first], rest, value) if rest else value}

@@ -1,4 +1,4 @@
-"""What can be wrong with a configuration, found before anything heavy is imported."""
+"""Find mistakes in a configuration before anything heavy is imported."""
 
 import os
 import shutil
@@ -16,7 +16,7 @@ TOP = {*OF_A_RUN, "train", "tuned", *(field.name for field in fields(Run))}
 
 
 def no_cpp_compiler() -> str:
-    """What torch.compile lacks on a CPU, "" where nothing."""
+    """What torch.compile lacks on a CPU; "" if nothing."""
     name = os.environ.get("CXX") or ("clang++" if sys.platform == "darwin" else "g++")
     return "" if shutil.which(name) else f"there is no C++ compiler ({name}; the variable CXX may name another)"
 
@@ -33,7 +33,7 @@ def check(config: Mapping[str, Any], labels: Mapping[str, Any], checked: Checked
     check_options(config, checked)
     train = config["train"]
     if (train["budget"] == "seconds") != (train["seconds"] is not None):
-        raise UsageError("train.seconds and train.budget=seconds belong together: give both or neither.")
+        raise UsageError("train.seconds and train.budget=seconds belong together. Give both or neither.")
     _check_model(config, labels)
     _check_base(config, labels)
     if config.get("compile") is True:
@@ -44,8 +44,8 @@ def _check_model(config: Mapping[str, Any], labels: Mapping[str, Any]) -> None:
     modality, accepts = config["dataset"].get("modality"), config["model"].get("accepts") or []
     if modality is None:
         raise UsageError(
-            f"the YAML of dataset {labels['dataset']} has no modality: add `modality: molecule` (or image), which says "
-            "what models can read it."
+            f"the YAML of dataset {labels['dataset']} has no modality. Add `modality: molecule` (or image): it tells "
+            "which models can read the data."
         )
     if modality not in accepts:
         models = files.read_group("model")
@@ -57,19 +57,19 @@ def _check_model(config: Mapping[str, Any], labels: Mapping[str, Any]) -> None:
 
 
 def _check_base(config: Mapping[str, Any], labels: Mapping[str, Any]) -> None:
-    """AdaSAM is SAM around AMSGrad: around another base the record would bear the name of what was not run."""
+    """AdaSAM is SAM around AMSGrad. Around another base, its record would have a wrong name."""
     if labels["optimizer"] == "adasam" and not config["base"].get("amsgrad"):
         raise UsageError(
             f"optimizer=adasam is SAM around AMSGrad, and base={labels['base']} is not AMSGrad: add base=amsgrad, or "
-            f"choose optimizer=sam, which is what this pair would be."
+            f"write optimizer=sam for SAM around this base."
         )
 
 
 def _check_compile(config: Mapping[str, Any]) -> None:
     if config["dataset"]["modality"] != "image":
         raise UsageError(
-            "compile=true is for images: a batch of molecules has another shape at every step, and each new one would "
-            "be compiled again, for seconds or minutes. Leave compile=false, or let compile=auto decide."
+            "compile=true is for images. Batches of molecules change their shape at every step, and compiling for each "
+            "new shape takes seconds or minutes. Use compile=false or compile=auto."
         )
     if config["device"] == "cpu" and (lacking := no_cpp_compiler()):
         raise UsageError(f"compile=true: {lacking}. Run with compile=false, or install what is missing.")

@@ -1,4 +1,4 @@
-"""What every optimizer, model and data set must hold, as functions that answer: for `sam-bench check` and for pytest.
+"""What every optimizer, model and data set must do, as checks for `sam-bench check` and for pytest.
 
 from sam_bench.contract import optimizer_contract
 

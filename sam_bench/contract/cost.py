@@ -1,4 +1,4 @@
-"""What an optimizer costs here: its step against that of the bare base, in turn, as `sam-bench speed` measures."""
+"""What an optimizer costs on this machine: its step beside that of the bare base, in turn."""
 
 import argparse
 import statistics

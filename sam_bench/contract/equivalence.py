@@ -1,4 +1,4 @@
-"""Points 1 to 4 of the optimizers: what a method must equal, and what it may cost."""
+"""Points 1 to 4 of the optimizers: the base and the limits that a method must equal, its cost, and resuming."""
 
 import io
 from typing import Any
@@ -20,11 +20,11 @@ STEPS = 14  # more than two cycles of every method at these sizes
        "With rho=0 the base must get the plain gradient: write its values into p.grad unchanged, keep what the method "
        "remembers out of base.state, and claim in `claims.neutral` which other options must be off.")  # fmt: skip
 def neutral(subject: Subject) -> str:
-    """Over every base: weights after each step and the base's own state, against the base alone."""
+    """Over every base, compare the weights after each step and the base's own state with those of the base alone."""
     if subject.plain:
         raise NotApplicable("a torch optimizer has no base")
     if "rho" not in subject.takes and not subject.claims.neutral:
-        raise NotApplicable("it takes no rho, and claims nothing that makes it its base")
+        raise NotApplicable("it takes no rho, and claims no option that turns it into its base")
     for base in subject.bases:
         model, bare_model = net(), net()
         optimizer, bare = subject.neutral(model, base), BASES[base](bare_model.parameters())
@@ -40,7 +40,7 @@ def neutral(subject: Subject) -> str:
 
 
 def _same_state(optimizer: Method, bare: torch.optim.Optimizer, base: str) -> None:
-    """The base holds torch's own state and nothing else: what a method adds breaks Adam or a checkpoint."""
+    """The base may only hold torch's own state: anything that a method adds breaks Adam or a checkpoint."""
     state, theirs = (
         {index: entry for index, entry in each.state_dict()["state"].items() if entry}
         for each in (getattr(optimizer, "base", optimizer), bare)
@@ -51,16 +51,16 @@ def _same_state(optimizer: Method, bare: torch.optim.Optimizer, base: str) -> No
     raise Broken(f"over {base} the base's state " + (f"also holds {sorted(added)}" if added else "differs"))
 
 
-@point("2", "at its limits it is the method that it should be there",
+@point("2", "at its limits it is the method that it claims to be",
        "Compare the two rules line by line at these options: norms over all parameters, the sign and the order of the "
        "passes.")  # fmt: skip
 def limits(subject: Subject) -> str:
-    """Each claimed limit after a dozen steps."""
+    """Compare the method with each of its claimed limits after a dozen steps."""
     claimed = [limit for limit in subject.claims.limits if _reachable(subject, limit.options)]
     if not claimed:
         raise NotApplicable("it claims no limit (claims.limits)")
     for options, method, tolerance in claimed:
-        for base in LIMIT_BASES:  # a direction that differs shows over any base
+        for base in LIMIT_BASES:  # a wrong direction shows over any base
             model, other_model = net(), net()
             optimizer = subject.make(model, base, rho=0.1, **options)
             other = create_optimizer(method, BASES[base], other_model, rho=0.1, total_steps=TOTAL)
@@ -80,11 +80,11 @@ def _words(options: Any) -> str:
     return " ".join(f"{key}={value}" for key, value in options.items())
 
 
-@point("3", "passes are exactly the cost that it claims, and are counted",
+@point("3", "it takes exactly as many passes as it claims, and counts them",
        "Count one gradient evaluation for each forward and backward on the whole batch, parts of it as such, and claim "
        "the paper's cost in `claims.passes`.")  # fmt: skip
 def cost(subject: Subject) -> str:
-    """The counters of eleven steps against the claim and against the calls of the closure."""
+    """Compare the counters of eleven steps with the claim and with the calls of the closure."""
     steps, model = 11, net()
     optimizer = subject.make(model)
     closures = subject.train(optimizer, model, steps)
@@ -92,20 +92,20 @@ def cost(subject: Subject) -> str:
     passes = _counted(subject, optimizer, closures) if subject.ours else calls
     if subject.claims.passes is None:
         raise Finding(
-            f"{passes / steps:.2f} passes a step, and no claim to compare them with",
+            f"{passes / steps:.2f} passes per step, but it claims no cost to compare with",
             "claim the paper's cost: claims = Claims(passes=lambda optimizer, steps, n: 2 * steps)",
         )
     claimed = subject.claims.passes(optimizer, steps, len(closures[0].x))
     if abs(passes - claimed) > 1e-6 * max(1.0, claimed):
-        raise Broken(f"{passes / steps:.3f} passes a step where it claims {claimed / steps:.3f}")
-    return f"{passes / steps:.2f} passes a step, as claimed ({calls} calls of the closure in {steps} steps)"
+        raise Broken(f"{passes / steps:.3f} passes per step, but it claims {claimed / steps:.3f}")
+    return f"{passes / steps:.2f} passes per step, as claimed ({calls} calls of the closure in {steps} steps)"
 
 
 def _counted(subject: Subject, optimizer: Any, closures: list[Closure]) -> float:
-    """`grad_evals`, where the counters are consistent with each other and with the closure's calls."""
+    """`grad_evals`; raises Broken unless the counters agree with each other and with the closure's calls."""
     memory, steps = optimizer.memory, len(closures)
     if memory["step"] != steps or memory["skipped"]:
-        raise Broken(f"{steps} steps are counted as {memory['step']}, with {memory['skipped']} skipped")
+        raise Broken(f"{steps} steps were made, but it counts {memory['step']}, with {memory['skipped']} skipped")
     if not 0 <= optimizer.sam_fraction <= 1:
         raise Broken(f"sam_fraction is {optimizer.sam_fraction}")
     if not optimizer.chooses_samples:  # there a call may be of a part of the batch, or forward alone
@@ -117,12 +117,12 @@ def _counted(subject: Subject, optimizer: Any, closures: list[Closure]) -> float
     return float(memory["grad_evals"])
 
 
-@point("4", "saved at any step and resumed it goes on as if uninterrupted, to the last bit",
+@point("4", "saved at any step and resumed, it continues as if uninterrupted, to the last bit",
        "Everything that a later step reads belongs in state_dict (for a SharpnessAware: in self.memory, its vectors "
        "named in `vectors`), as tensors and plain values, and load_state_dict must take copies. Random draws must be "
        "a function of (seed, step): self.draws() or self.generator().")  # fmt: skip
 def resume(subject: Subject) -> str:
-    """Over every base: saved before each of ten steps, and from there one step, from the middle on all of them."""
+    """Over every base, save before each of ten steps, resume, and compare the next step (once: all that are left)."""
     last = 10
     for base in subject.bases:
         model = net()
@@ -151,7 +151,7 @@ def _saved(model: nn.Module, optimizer: Method) -> dict[str, Any]:
 
 
 def _through_a_file(state: dict[str, Any]) -> dict[str, Any]:
-    """As torch.save writes it and torch.load reads it; raises Broken where that needs more than weights_only."""
+    """A state after torch.save and torch.load; raises Broken if weights_only=True cannot load it."""
     file = io.BytesIO()
     torch.save(state, file)
     file.seek(0)
@@ -161,7 +161,7 @@ def _through_a_file(state: dict[str, Any]) -> dict[str, Any]:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise Broken(f"torch.load(weights_only=True) refuses its state_dict: {reason}") from error
     if not same(loaded, state):
-        raise Broken("its state_dict is another after torch.save and torch.load")
+        raise Broken("its state_dict changes in torch.save and torch.load")
     return loaded
 
 
@@ -175,7 +175,7 @@ def _equal(model: nn.Module, optimizer: Method, saved: dict[str, Any], where: st
 
 
 def _is_a_copy(subject: Subject, base: Any) -> None:
-    """Two optimizers that share what they remember would move each other."""
+    """Loading must copy: two optimizers that share tensors would change each other."""
     model, other = net(), net()
     optimizer, second = subject.make(model, base), subject.make(other, base)
     subject.train(optimizer, model, 5)
@@ -187,7 +187,7 @@ def _is_a_copy(subject: Subject, base: Any) -> None:
     for tensor in _tensors(state["memory"]):
         tensor.zero_()
     if not same(second.memory, kept):
-        raise Broken(f"over {base}: a loaded state is no copy, it changes with the one that was given")
+        raise Broken(f"over {base}: load_state_dict does not copy: changing the given state changes the optimizer")
 
 
 def _tensors(value: Any) -> list[torch.Tensor]:

@@ -182,15 +182,15 @@ def deviation(
     return largest, optimizer
 
 
-@point("10", "the recorded trajectories of the authors' code, each weight within 1e-10",
+@point("10", "it follows the recorded trajectories of the authors' code, each weight within 1e-10",
        "Compare the rule with the authors' code at the first step that differs; docs/optimizers/golden.md says which "
        "code made each run.")  # fmt: skip
 def trajectories(subject: Subject) -> str:
-    """Every recorded run of the class (`claims.recorded`: of the class that it says to be)."""
+    """Follow every recorded run of the class, or of the class that `claims.recorded` names."""
     kind = subject.claims.recorded or subject.kind.__name__
     cases = {name: case for name, case in CASES.items() if settings(case.method)["_target_"].endswith(f".{kind}")}
     if not cases:
-        raise NotApplicable("no run of its authors' code is recorded here")
+        raise NotApplicable("no run of its authors' code is recorded")
     largest = 0.0
     for name, case in cases.items():
 

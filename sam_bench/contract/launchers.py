@@ -23,7 +23,7 @@ class LauncherSubject:
 
 
 @point("1", "it takes a job",
-       "The cluster says why: see launcher.partition, the account in launcher.options, memory and time.")  # fmt: skip
+       "The cluster says why. Check launcher.partition, the account in launcher.options, memory, time.")  # fmt: skip
 def submitted(subject: LauncherSubject) -> str:
     """One cell, a run of a single step."""
     try:
@@ -34,10 +34,10 @@ def submitted(subject: LauncherSubject) -> str:
 
 
 @point("2", "the job comes back as finished",
-       "Read the job's log in the results folder: most often the environment of the node lacks this package "
+       "Read the job's log in the results folder. Most often the environment of the node lacks this package "
        "(launcher.setup), or the folder is not shared with the nodes.")  # fmt: skip
 def comes_back(subject: LauncherSubject) -> str:
-    """Within the time limit."""
+    """The job ends within the time limit."""
     if subject.job is None:
         raise Broken("no job was taken")
     begun = time.monotonic()
@@ -58,7 +58,7 @@ def comes_back(subject: LauncherSubject) -> str:
 @point("3", "its record is in the results folder",
        "All nodes must see the same results folder: set SAM_BENCH_RESULTS to a shared one.")  # fmt: skip
 def recorded(subject: LauncherSubject) -> str:
-    """The record that the sweep would read."""
+    """The job leaves the record that a sweep would read."""
     directory = RunDirectory(subject.results, subject.cell.run_id)
     if not directory.finished:
         raise Broken(f"there is no {directory.final}")

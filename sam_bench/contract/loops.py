@@ -13,11 +13,11 @@ from sam_bench.contract.robustness import apart
 from sam_bench.contract.subject import Subject
 
 
-@point("7", "groups, schedulers, clipping, accumulation, frozen and unused parameters",
+@point("7", "groups, schedulers, clipping, accumulation, frozen and unused parameters work",
        "Read lr and rho from each group at every step, clip the direction once, clear gradients before each pass, and "
        "leave a parameter alone that had no gradient in any pass.")  # fmt: skip
 def loops(subject: Subject) -> str:
-    """All that is said above, one after another; what the optimizer does not take is left out and named."""
+    """All checks of this module, one after another; what the optimizer does not support is skipped and named."""
     done: list[str] = []
     left_out: list[str] = []
     for what, check in CHECKS.items():
@@ -26,7 +26,7 @@ def loops(subject: Subject) -> str:
 
 
 def _groups(subject: Subject) -> bool:
-    """Groups of their own radius and rate, over every base."""
+    """Groups with their own radius and learning rate, over every base."""
     if subject.plain or not subject.ours:
         return False
     for base in subject.bases:
@@ -56,7 +56,7 @@ class Watched(Closure):
 
 
 def _radius_of_a_group(subject: Subject) -> None:
-    """With rho = 0 in its group a parameter is not perturbed, whatever the other group has."""
+    """A parameter whose group has rho = 0 is not perturbed, whatever rho the other group has."""
     model = net()
     params = list(model.parameters())
     parts = [{"params": params[:2], "rho": 0.5}, {"params": params[2:], "rho": 0.0}]
@@ -65,11 +65,11 @@ def _radius_of_a_group(subject: Subject) -> None:
         closure, before = Watched(model, step), weights(model)
         subject.step(optimizer, closure)
         if any(not torch.equal(found[first:], before[first:]) for found in closure.found):
-            raise Broken("a parameter is perturbed whose group has rho = 0")
+            raise Broken("a parameter is perturbed although its group has rho = 0")
 
 
 def _schedule(subject: Subject) -> bool:
-    """A torch scheduler on the optimizer drives the update: as setting the rate by hand."""
+    """A torch scheduler on the optimizer has the same effect as setting the learning rate by hand."""
     model, other = net(), net()
     optimizer, second = subject.make(model), subject.make(other)
     initial = second.param_groups[0]["lr"]
@@ -85,7 +85,7 @@ def _schedule(subject: Subject) -> bool:
 
 
 def _clipping(subject: Subject) -> bool:
-    """`clip_norm` acts once, on what the base gets, as torch's clip_grad_norm_."""
+    """`clip_norm` acts once, on the gradient that the base gets, like torch's clip_grad_norm_."""
     if "clip_norm" not in subject.takes:
         return False
     model, bare_model = net(), net()
@@ -117,7 +117,7 @@ class Micro(Closure):
 
 
 def _accumulation(subject: Subject) -> bool:
-    """A closure that accumulates over micro-batches is the whole batch."""
+    """A closure that accumulates over micro-batches gives the same step as the whole batch."""
     model, other = net(dtype=torch.float64), net(dtype=torch.float64)
     optimizer, second = subject.make(model), subject.make(other)
     for step in range(8):
@@ -145,7 +145,7 @@ class Partial(nn.Module):
 
 
 def _unused(subject: Subject) -> bool:
-    """Parameters that are frozen, or had no gradient in any pass, stay as they are, without any state."""
+    """Parameters that are frozen, or had no gradient in any pass, do not change and get no state."""
     for base in subject.bases:
         model = Partial()
         optimizer = subject.make(model, base)
@@ -166,7 +166,7 @@ def _unused(subject: Subject) -> bool:
 
 
 def _nothing_at_all(subject: Subject) -> bool:
-    """No gradient at all is an error that names the parameters."""
+    """If there is no gradient at all, the error names the parameters."""
     if not subject.ours:
         return False
     model = net()
@@ -177,7 +177,7 @@ def _nothing_at_all(subject: Subject) -> bool:
         if "0.weight" not in str(error):
             raise Broken(f"a closure without backward: the error names no parameter ({error})") from None
         return True
-    raise Broken("a closure that never calls backward passes as a step")
+    raise Broken("a closure that never calls backward is accepted as a step")
 
 
 def _added(subject: Subject) -> bool:
@@ -194,7 +194,7 @@ def _added(subject: Subject) -> bool:
     if optimizer.memory["step"] != 14 or not weights(whole).isfinite().all():
         raise Broken(f"after add_param_group it counts {optimizer.memory['step']} of 14 steps")
     if optimizer.param_groups[1]["rho"] != optimizer.rho:
-        raise Broken("a group that is added does not get the default rho")
+        raise Broken("a group added later does not get the default rho")
     return True
 
 
@@ -204,6 +204,6 @@ CHECKS: dict[str, Callable[[Subject], Any]] = {
     "clip_norm": _clipping,
     "micro-batches": _accumulation,
     "frozen and unused parameters": _unused,
-    "an error where nothing has a gradient": _nothing_at_all,
+    "an error if nothing has a gradient": _nothing_at_all,
     "parameters added later": _added,
 }

@@ -24,7 +24,7 @@ class ModelSubject:
     name: str
     make: Callable[[], nn.Module]
     task: Task
-    renumbered: tuple[Tensor, Batch] | None = None  # samples, and a batch of them whose atoms are in another order
+    renumbered: tuple[Tensor, Batch] | None = None  # the samples, and a batch of them with the atoms in another order
     samples: Tensor = field(init=False)
 
     def __post_init__(self) -> None:
@@ -38,7 +38,7 @@ class ModelSubject:
         return self.make().train()
 
     def moved(self) -> nn.Module:
-        """The model after two steps: gains and biases no longer stand at 0 and 1, where they would hide."""
+        """The model after two steps, when no gain or bias is still 0 or 1, where it could hide a mistake."""
         model = self.built()
         base = torch.optim.SGD(model.parameters(), lr=1e-3)
         for step in range(2):
@@ -76,7 +76,7 @@ def of_config(config: Mapping[str, Any], name: str, data_dir: Path) -> ModelSubj
 
 
 def _renumbered(task: Task, config: Mapping[str, Any]) -> tuple[Tensor, Batch] | None:
-    """Some molecules with their atoms in reverse order; without stereo marks, which are told by the order of bonds."""
+    """Some molecules with their atoms reversed. Molecules with stereo marks are left out: these depend on the order."""
     from sam_bench.datasets.molecules.alike import renumbered
     from sam_bench.datasets.molecules.assemble import Molecules
     from sam_bench.datasets.molecules.batch import MoleculeBatch
@@ -96,7 +96,7 @@ def _renumbered(task: Task, config: Mapping[str, Any]) -> tuple[Tensor, Batch] |
 
 
 def measured(subject: ModelSubject, repeats: int = 5) -> dict[str, Any]:
-    """Weights, what a pass keeps for its backward, and its milliseconds (forward and backward, median of `repeats`)."""
+    """Number of weights, memory that a pass keeps for its backward, and milliseconds of both (median of `repeats`)."""
     model, seconds = subject.built(), []
     own = {p.untyped_storage().data_ptr() for p in model.parameters()}
     kept: dict[int, int] = {}

@@ -1,4 +1,4 @@
-"""The contract of the models: what a training and a comparison take for granted."""
+"""The contract of the models: what training and comparisons rely on."""
 
 import io
 from collections.abc import Callable, Sequence
@@ -24,12 +24,14 @@ def _differ(a: Tensor, b: Tensor) -> float:
 
 def _close(a: Tensor, b: Tensor, what: str, tolerance: float = TOLERANCE) -> float:
     if not (apart := _differ(a, b)) <= tolerance:
-        raise Broken(f"{what} an output differs by {apart:.1e} of the largest, {tolerance:g} is allowed")
+        raise Broken(
+            f"{what} an output differs by {apart:.1e} of the largest output, more than the allowed {tolerance:g}"
+        )
     return apart
 
 
 @point("1", "the output has the shape that the task asks for",
-       "forward(batch) answers (n, num_outputs), or (heads, n, num_outputs), all of it finite.")  # fmt: skip
+       "forward(batch) must return (n, num_outputs) or (heads, n, num_outputs), with finite values.")  # fmt: skip
 def shape(subject: ModelSubject) -> str:
     """The shape for the task's number of outputs."""
     with torch.no_grad():
@@ -97,7 +99,7 @@ def renumbering(subject: ModelSubject) -> str:
     return f"largest difference {apart:.0e} of the largest output ({len(samples)} molecules)"
 
 
-@point("5", "evaluation is deterministic", "Dropout and every other draw must rest in evaluation mode.")
+@point("5", "evaluation is deterministic", "Switch off dropout and every other random draw in evaluation mode.")
 def evaluation(subject: ModelSubject) -> str:
     """Two passes with other random numbers, to the last bit."""
     model, found = subject.moved(), []
@@ -109,7 +111,7 @@ def evaluation(subject: ModelSubject) -> str:
     return "two passes are equal to the last bit"
 
 
-@point("6", "it is saved and loaded", "Keep every tensor that the output depends on in a parameter or a buffer.")
+@point("6", "it can be saved and loaded", "Keep every tensor that the output depends on in a parameter or a buffer.")
 def saving(subject: ModelSubject) -> str:
     """Its state through torch.load(weights_only=True) into a model of another seed."""
     model, other, file = subject.moved(), subject.built(seed=1), io.BytesIO()
@@ -117,7 +119,7 @@ def saving(subject: ModelSubject) -> str:
     file.seek(0)
     other.load_state_dict(torch.load(file, weights_only=True))
     if not torch.equal(subject.outputs(model), subject.outputs(other)):
-        raise Broken("after loading its state another model of this kind gives other outputs")
+        raise Broken("another model that loads its state gives different outputs")
     return f"{len(file.getvalue()) / 2**20:.1f} MiB; another model that loads it gives the same outputs"
 
 
@@ -131,9 +133,9 @@ def seeded(subject: ModelSubject) -> str:
         torch.autograd.backward(subject.loss(model))
         found.append([(p.detach(), p.grad) for p in model.parameters()])
     if not all(torch.equal(a[0], b[0]) for a, b in zip(*found, strict=True)):
-        raise Broken("two models of one seed start with other weights")
+        raise Broken("two models with the same seed start with different weights")
     if not all(_same_gradient(a[1], b[1]) for a, b in zip(*found, strict=True)):
-        raise Broken("two training passes of one seed have other gradients")
+        raise Broken("two training passes with the same seed have different gradients")
     return "weights and gradients are equal to the last bit"
 
 
@@ -141,7 +143,7 @@ def _same_gradient(a: Tensor | None, b: Tensor | None) -> bool:
     return a is b if a is None or b is None else torch.equal(a, b)
 
 
-@point("8", "bf16 autocast is near float32",
+@point("8", "bf16 autocast is close to float32",
        "Keep sums over many terms, norms and softmax in float32; large constants such as masks must fit.")  # fmt: skip
 def bf16(subject: ModelSubject) -> str:
     """Outputs and gradients under autocast: finite, outputs within a tenth of the largest."""
@@ -157,7 +159,7 @@ def bf16(subject: ModelSubject) -> str:
     return f"an output differs by {_close(exact, rough, 'under bf16 autocast', BF16_TOLERANCE):.0e} of the largest"
 
 
-@point("9", "a training that is resumed is the uninterrupted one, to the last bit",
+@point("9", "a resumed training equals an uninterrupted one, to the last bit",
        "What a later pass reads must be in state_dict: counters and caches as buffers, draws from torch's global "
        "generator.")  # fmt: skip
 def resume(subject: ModelSubject) -> str:
@@ -175,7 +177,7 @@ def resume(subject: ModelSubject) -> str:
     torch.set_rng_state(draws)
     _train(subject, again, second, 2)
     if not same(dict(model.state_dict()), dict(again.state_dict())):
-        raise Broken("four steps, and two from a state saved after two, end with other weights")
+        raise Broken("four steps, and two plus two with a saved state between, end with different weights")
     return "four steps of SAM, saved after two: equal to the last bit"
 
 
@@ -195,7 +197,7 @@ POINTS: tuple[Point, ...] = (shape, gradients, mates, renumbering, evaluation, s
 def model_contract(make: Callable[[], nn.Module], task: Task, *, name: str = "model",
                    renumbered: tuple[Tensor, Batch] | None = None, points: Sequence[Point] = POINTS
                    ) -> Report:  # fmt: skip
-    """Hold a model to the points of docs/check.md on the first samples of `task`.
+    """Check a model against the points of docs/check.md, on the first samples of `task`.
 
     `make()` builds the model from torch's global generator. `renumbered` holds samples (n,) of the task and a batch of
     the same molecules with their atoms in another order. `report.demand()` raises AssertionError where a point failed.
@@ -204,6 +206,6 @@ def model_contract(make: Callable[[], nn.Module], task: Task, *, name: str = "mo
 
 
 def check(subject: ModelSubject, points: Sequence[Point] = POINTS) -> Report:
-    """The report on a subject that is made already."""
+    """The report on an existing subject."""
     found = results(points, subject)
     return Report("model", subject.name, found, measured(subject) if found[0].verdict is Verdict.PASSED else {})

@@ -18,7 +18,7 @@ POINTS: tuple[Point, ...] = (
 
 
 def optimizer_contract(target: Any, *, points: Sequence[Point] = POINTS, **options: Any) -> Report:
-    """Hold an optimizer to the ten points of docs/optimizers/contract.md; takes some seconds.
+    """Check an optimizer against the ten points of docs/optimizers/contract.md; takes some seconds.
 
     `target` is the stem of a YAML of configs/optimizer, a class or function called as `target(base, model,
     **options)`, or a class of torch optimizers, called as `target(params, **options)`. Raises UsageError where it
@@ -28,5 +28,5 @@ def optimizer_contract(target: Any, *, points: Sequence[Point] = POINTS, **optio
 
 
 def check(subject: Subject, points: Sequence[Point] = POINTS) -> Report:
-    """The report on a subject that is made already."""
+    """The report on an existing subject."""
     return Report("optimizer", subject.name, results(points, subject))

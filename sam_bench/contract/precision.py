@@ -18,7 +18,7 @@ def scaler() -> torch.amp.GradScaler:
     return torch.amp.GradScaler("cpu", init_scale=2.0**4, growth_interval=3)
 
 
-@point("8", "bf16 and fp16; an overflow in any pass skips the step and moves nothing but the loss scale",
+@point("8", "bf16 and fp16 work; an overflow in any pass skips the step and changes only the loss scale",
        "Take `scaler=`: unscale each pass's gradient, skip the step when any pass is not finite, and move the scale "
        "as torch does; never GradScaler.step(closure). Keep averages in float32.")  # fmt: skip
 def precision(subject: Subject) -> str:
@@ -27,8 +27,8 @@ def precision(subject: Subject) -> str:
     _weights_in_bf16(subject)
     if "scaler" not in subject.takes:
         if subject.claims.passes is not None and subject.claims.passes(_one(subject), 1, 12) == 1:
-            raise NotApplicable("bf16 holds; it takes no scaler=, and one pass a step leaves fp16 to the loop")
-        raise Broken("it takes no scaler=: an overflow in one of its passes cannot be skipped")
+            raise NotApplicable("bf16 works; it takes no scaler=, but with one pass per step the loop can handle fp16")
+        raise Broken("it takes no scaler=, so it cannot skip a step in which one of its passes overflows")
     _autocast(subject, torch.float16)
     _power_of_two(subject)
     seen = sum(_overflow(subject, at) for at in (0, 1))
@@ -87,13 +87,13 @@ def _power_of_two(subject: Subject) -> None:
     for step in range(10):
         subject.step(optimizer, Closure(model, step, scaler=ours))
     subject.train(without, other, 10)
-    apart(model, other, 0.0, "with a loss scale that is a power of two, against none")
+    apart(model, other, 0.0, "with a loss scale that is a power of two, compared with none")
     if ours.get_scale() != 2.0**4 * 2**3:
         raise Broken(f"after ten good steps the loss scale is {ours.get_scale():g}, torch's would be 128")
 
 
 def _overflow(subject: Subject, at: int) -> bool:
-    """Whether the sixth step has a pass of that number; raises Broken where its overflow moves anything."""
+    """Whether the sixth step has a pass of that number; raises Broken if its overflow changes anything."""
     model, ours = net(norm=True), scaler()
     optimizer = subject.make(model, _adam(subject), scaler=ours)
     for step in range(5):
@@ -113,7 +113,7 @@ def _overflow(subject: Subject, at: int) -> bool:
 
 
 def _state(model: nn.Module, optimizer: Any) -> Any:
-    """Copies of what an overflow must leave alone."""
+    """Copies of everything that an overflow must not change."""
     if not hasattr(optimizer, "memory"):  # torch's own loop lets the statistics of the model move
         return frozen([[p.detach() for p in model.parameters()], optimizer.state_dict()])
     memory = {key: value for key, value in optimizer.memory.items() if key not in ("skipped", "growth")}

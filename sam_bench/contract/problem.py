@@ -1,4 +1,4 @@
-"""The small problem that optimizers are checked on: a net of two layers, three batches an epoch, four bases."""
+"""The small problem for checking optimizers: a network of two layers, three batches per epoch, four bases."""
 
 import copy
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""Point 9 of the optimizers: two ranks are one process on the whole batch, and take the same decisions.
+"""Point 9 of the optimizers: two ranks equal one process on the whole batch, and take the same decisions.
 
 Both ranks are programs of their own on this machine, joined by gloo, started once for all subjects.
 """
@@ -26,7 +26,7 @@ from sam_bench.contract.subject import Subject
 
 RANKS, STEPS = 2, 7
 START_LIMIT = 200.0  # seconds until both ranks are there
-LIMIT = 20.0  # seconds that a rank waits for the other; two that disagree would wait for good
+LIMIT = 20.0  # seconds that a rank waits for the other; two that disagree would wait forever
 TOLERANCE = 1e-6  # Adam divides by the size of the gradient and so magnifies rounding, LookSAM by that of g_v
 
 Runs = dict[str, Any]
@@ -96,7 +96,7 @@ def main(folder: Path, rank: int) -> None:
 
 
 def _meet(folder: Path, rank: int) -> None:
-    """Wait for the other rank, which may take long to import torch on a busy machine: LIMIT is for what follows."""
+    """Wait for the other rank, which may import torch slowly on a busy machine. LIMIT applies afterwards."""
     (folder / f"ready.{rank}").touch()
     until = time.monotonic() + START_LIMIT
     while time.monotonic() < until and not all((folder / f"ready.{other}").exists() for other in range(RANKS)):
@@ -107,7 +107,7 @@ def _meet(folder: Path, rank: int) -> None:
 
 
 def across_ranks(subjects: Sequence[Subject]) -> dict[str, list[Runs]]:
-    """What the two ranks say of each subject, by name; raises NotApplicable where no second process can make it."""
+    """The results of both ranks for each subject, by name; raises NotApplicable if no other process can make it."""
     try:
         job = {"path": sys.path, "subjects": pickle.dumps(list(subjects))}
     except (pickle.PicklingError, AttributeError, TypeError) as error:
@@ -125,7 +125,7 @@ def across_ranks(subjects: Sequence[Subject]) -> dict[str, list[Runs]]:
 
 
 def _start(folder: Path, seconds: float) -> str:
-    """Both ranks to their end, or to the time limit; what the first one wrote on stderr."""
+    """Run both ranks to their end or to the time limit; returns the stderr of the first."""
     code = "import sys; from pathlib import Path; from sam_bench.contract import ranks; "
     code += "ranks.main(Path(sys.argv[1]), int(sys.argv[2])); import os; os._exit(0)"  # gloo's threads may abort
     package = str(Path(__file__).parents[2])
@@ -156,24 +156,30 @@ def _read(path: Path) -> Runs:
 # -- the point -------------------------------------------------------------------------------------------------------
 
 
-@point("9", "two ranks (DDP) are one process on the whole batch and take the same decisions",
+@point("9", "two ranks (DDP) equal one process on the whole batch and take the same decisions",
        "Let every scalar that decides something be the mean over the ranks (sam_bench.optim.distributed.agree), and "
        "test for NaN on all ranks at once (all_finite): a rank that decides alone waits for good.")  # fmt: skip
 def ranks(subject: Subject, started: dict[str, list[Runs]] | None = None) -> str:
-    """Weights and counters of both ranks against each other and one process; `started` are runs made before."""
+    """Compare weights and counters of both ranks with each other and with one process; `started` are earlier runs."""
     first, second = (across_ranks([subject]) if started is None else started)[subject.name]
     for number, found in enumerate((first, second)):
         if "error" in found or "whole" not in found:
-            raise Broken(f"rank {number}: {found.get('error', 'it gave no answer: the ranks wait for each other')}")
+            raise Broken(
+                f"rank {number}: {found.get('error', 'it gave no answer, because the ranks wait for each other')}"
+            )
     for run, said in (("whole", ""), ("bad", " after a NaN on one of them"), ("device", " with m_sharpness=device")):
         if run in first and not torch.equal(first[run]["w"], second[run]["w"]):
-            raise Broken(f"the two ranks have other weights{said}")
+            raise Broken(f"the two ranks have different weights{said}")
         if run in first and first[run]["counts"] != second[run]["counts"]:
-            raise Broken(f"the two ranks count otherwise{said}: {first[run]['counts']} and {second[run]['counts']}")
+            raise Broken(
+                f"the two ranks have different counters{said}: {first[run]['counts']} and {second[run]['counts']}"
+            )
     if "bad" in first and first["bad"]["counts"]["skipped"] != 1:
         raise Broken("a NaN on one rank does not skip the step on both")
     if not subject.claims.one_process:
-        return f"both ranks agree over {STEPS} steps; each chooses among its own samples, so they are not one process"
+        return (
+            f"both ranks agree over {STEPS} steps; each chooses among its own samples, so they differ from one process"
+        )
     alone = train(subject, None)
     if alone["counts"] != first["whole"]["counts"]:
         raise Broken(f"two ranks count {first['whole']['counts']}, one process {alone['counts']}")

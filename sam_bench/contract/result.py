@@ -1,15 +1,15 @@
-"""What a check answers: a verdict, what was seen, what to do."""
+"""The result of a check: a verdict, what was seen, and what to do."""
 
 import enum
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-VERSION = "1.0"  # of the contract: a new or sharper point raises it
+VERSION = "1.0"  # of the contract: increased for a new or stricter point
 
 
 class Verdict(enum.StrEnum):
-    """How a point came out. A finding is worth a look; it does not break the contract."""
+    """The verdict on a point. A finding is worth a look but does not break the contract."""
 
     PASSED = "passed"
     FAILED = "failed"
@@ -18,7 +18,7 @@ class Verdict(enum.StrEnum):
 
 
 class Broken(Exception):
-    """A point does not hold: what was seen, and what to do where that differs from the point's general advice."""
+    """A point does not hold: what was seen, and advice if it differs from the point's general advice."""
 
     def __init__(self, seen: str, advice: str = ""):
         super().__init__(seen)
@@ -26,16 +26,16 @@ class Broken(Exception):
 
 
 class Finding(Broken):
-    """Something worth a look that breaks no point."""
+    """Something worth a look that does not break the contract."""
 
 
 class NotApplicable(Exception):
-    """The point has nothing to say here, and why."""
+    """The point does not apply here; the message says why."""
 
 
 @dataclass(frozen=True)
 class Result:
-    """One point: what was seen, and what to do where it did not pass."""
+    """One point: its verdict, what was seen, and what to do if it did not pass."""
 
     point: str
     title: str
@@ -46,7 +46,7 @@ class Result:
 
 @dataclass(frozen=True)
 class Report:
-    """All points of one optimizer, model, data set or launcher; `measured` holds its cost where that was measured."""
+    """All points of one optimizer, model, data set or launcher; `measured` is its cost, if measured."""
 
     kind: str
     name: str
@@ -66,13 +66,13 @@ class Report:
 
     @property
     def badge(self) -> str:
-        """One line to show: what passed, and the version of the contract."""
+        """One line: whether it passed, and the version of the contract."""
         if self.passed:
             return f"{self.name} passes sam_bench contract {self.version}"
         return f"{self.name} fails sam_bench contract {self.version}: {', '.join(r.point for r in self.failed)}"
 
     def demand(self) -> None:
-        """Raise AssertionError that names each point that failed, what was seen and what to do."""
+        """Raise AssertionError with each failed point, what was seen and what to do."""
         lines = [f"{r.point}. {r.title}: {r.seen}. {r.advice}".rstrip() for r in self.failed]
         if lines:
             raise AssertionError("\n".join([self.badge, *lines]))
@@ -95,7 +95,7 @@ Check = Callable[..., str]
 
 @dataclass(frozen=True)
 class Point:
-    """A check: called with its subject it answers a Result, whatever the subject raises.
+    """A check: called with its subject, it returns a Result, whatever the subject raises.
 
     `check` returns what was seen, or raises Broken, Finding or NotApplicable.
     """
@@ -114,7 +114,7 @@ class Point:
         except Broken as broken:
             verdict = Verdict.FINDING if isinstance(broken, Finding) else Verdict.FAILED
             seen, advice = str(broken), broken.advice or self.advice
-        except Exception as error:  # whatever somebody's code raises is an answer
+        except Exception as error:  # any exception of the checked code is a result
             lines = str(error).strip().splitlines() or ["no message"]
             verdict, seen, advice = Verdict.FAILED, f"it raised {type(error).__name__}: {lines[0]}", self.advice
         return Result(self.number, self.title, verdict, seen, advice)

@@ -1,4 +1,4 @@
-"""Points 5 and 6 of the optimizers: running statistics count steps, and a failed step leaves nothing behind."""
+"""Points 5 and 6 of the optimizers: running statistics count steps, and a failed step changes nothing."""
 
 from collections.abc import Callable
 from typing import Any
@@ -14,7 +14,7 @@ from sam_bench.contract.subject import Subject
 
 
 class OwnNorm(nn.Module):
-    """A normalisation of somebody else's, with a running mean."""
+    """A custom normalisation layer with a running mean."""
 
     running_mean: Tensor
 
@@ -33,7 +33,7 @@ NORMS: dict[str, Callable[[], nn.Module]] = {
     "BatchNorm": lambda: nn.BatchNorm1d(8),
     "BatchNorm(momentum=None)": lambda: nn.BatchNorm1d(8, momentum=None),
     "SyncBatchNorm": lambda: nn.SyncBatchNorm(8),
-    "a layer of one's own": OwnNorm,
+    "a custom layer": OwnNorm,
 }
 
 
@@ -41,7 +41,7 @@ NORMS: dict[str, Callable[[], nn.Module]] = {
        "Let BatchNorm's statistics move in the first pass of a step only, and put them back after a failed one "
        "(sam_bench.optim.running_stats does both): keep copies of the buffers, the counter included.")  # fmt: skip
 def statistics(subject: Subject) -> str:
-    """Four kinds of layer against a twin that only saw the first pass of each step; then a step that raises."""
+    """Compare four kinds of layer with twins that only saw the first pass of each step; then let a step raise."""
     steps = 9
     for kind, norm in NORMS.items():
         model, shadow = net(norm=norm()), net(norm=norm())
@@ -51,13 +51,15 @@ def statistics(subject: Subject) -> str:
         moved, expected = dict(model[1].named_buffers()), dict(shadow[1].named_buffers())
         if not same(moved, expected):
             raise Broken(f"{kind}: after {steps} steps {_difference(moved, expected)}")
-    for at in (0, 1) if not subject.plain else ():  # what knows no model cannot put its buffers back
+    for at in (
+        (0, 1) if not subject.plain else ()
+    ):  # an optimizer that does not know the model cannot restore its buffers
         _counts_again(subject, at)
     return f"{', '.join(NORMS)}: as the first passes of {steps} steps alone give"
 
 
 def _first_input(subject: Subject, optimizer: Any, model: nn.Sequential, step: int) -> Tensor:
-    """One step; what the layer was given in its first pass."""
+    """Make one step; returns the input of the layer in its first pass."""
     seen: list[Tensor] = []
     handle = model[1].register_forward_pre_hook(lambda module, given: seen.append(given[0].detach().clone()))
     subject.train(optimizer, model, 1, start=step)
@@ -120,7 +122,7 @@ def nan_gradient(model: nn.Module, losses: Tensor) -> Tensor:
 
 
 def no_gradient(model: nn.Module, losses: Tensor) -> Tensor:
-    """The backward pass has left nothing."""
+    """The backward pass left no gradient."""
     for p in model.parameters():
         p.grad = None
     return losses
@@ -135,7 +137,7 @@ FAILURES = {
 }
 
 
-@point("6", "a pass that fails leaves weights, base, memory and statistics as they were",
+@point("6", "a failed pass leaves weights, base, memory and statistics unchanged",
        "Restore the weights from a copy in a `finally` (never by subtraction, never p.data = ...), test the loss and "
        "every gradient for NaN and infinity before the base steps, and put everything else back as well.")  # fmt: skip
 def failures(subject: Subject) -> str:
@@ -152,7 +154,7 @@ def failures(subject: Subject) -> str:
 
 
 def everything(model: nn.Module, optimizer: Any) -> Any:
-    """Copies of what a failed step must leave alone."""
+    """Copies of everything that a failed step must not change."""
     if not hasattr(optimizer, "memory"):
         return frozen({"model": dict(model.state_dict()), "optimizer": optimizer.state_dict()})
     memory = {key: value for key, value in optimizer.memory.items() if key != "skipped"}
@@ -160,7 +162,7 @@ def everything(model: nn.Module, optimizer: Any) -> Any:
 
 
 def _moves_nothing(subject: Subject, what: str, mischief: Any, base: Any, start: int, at: int) -> bool:
-    """Whether the step had such a pass; raises Broken where its failure moved something."""
+    """Whether the step had such a pass; raises Broken if its failure changed something."""
     model = net(norm=True)
     optimizer = subject.make(model, base)
     subject.train(optimizer, model, start)
@@ -198,13 +200,13 @@ def _compare(subject: Subject, before: dict[str, Any], after: dict[str, Any], pl
 
 
 def what_is_left(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
-    """Names in an optimizer's state that were not there before."""
+    """New names in an optimizer's state."""
     names = [{str(key) for entry in state["state"].values() for key in entry} for state in (before, after)]
     return sorted(names[1] - names[0])
 
 
 def _goes_on(subject: Subject) -> None:
-    """After a skipped step training goes on."""
+    """Training continues after a skipped step."""
     if not subject.ours:
         return
     model = net()
@@ -213,11 +215,11 @@ def _goes_on(subject: Subject) -> None:
         subject.step(optimizer, Closure(model, step, nan_loss if step % 4 == 0 else None))
     counted = optimizer.memory["skipped"], optimizer.memory["step"]
     if counted != (3, 9) or not weights(model).isfinite().all():
-        raise Broken(f"with three of twelve steps NaN it counts {counted[0]} skipped and {counted[1]} made")
+        raise Broken(f"after three NaN steps of twelve it counts {counted[0]} skipped and {counted[1]} made")
 
 
 def _restores_bits(subject: Subject) -> None:
-    """A base of rate 0 moves nothing, however large the radius: a subtraction would leave rounding behind."""
+    """With learning rate 0 no weight changes, however large the radius: a subtraction would leave rounding errors."""
     if subject.plain or "rho" not in subject.takes:
         return
     model = net()
@@ -230,7 +232,7 @@ def _restores_bits(subject: Subject) -> None:
 
 
 def _keeps_storage(subject: Subject) -> None:
-    """Weights keep their storage (a compiled model or DDP holds on to it), and `p.grad` is not the memory's tensor."""
+    """Weights keep their storage, which a compiled model or DDP refers to, and `p.grad` shares none with the memory."""
     model = net()
     optimizer = subject.make(model)
     where = [p.data_ptr() for p in model.parameters()]
@@ -241,10 +243,10 @@ def _keeps_storage(subject: Subject) -> None:
         if not same(getattr(optimizer, "memory", None), kept):
             raise Broken(f"after step {step} zeroing p.grad in place changed the method's memory")
     if [p.data_ptr() for p in model.parameters()] != where:
-        raise Broken("after some steps the weights have another storage")
+        raise Broken("after some steps the weights are in another storage")
 
 
 def apart(a: nn.Module, b: nn.Module, tolerance: float, what: str) -> None:
-    """Raise Broken where two models differ by more than `tolerance` in a weight."""
+    """Raise Broken if two models differ by more than `tolerance` in a weight."""
     if not (difference := gap(a, b)) <= tolerance:
         raise Broken(f"{what}: a weight differs by {difference:.1e}")

@@ -1,4 +1,4 @@
-"""An optimizer under check: how it is made on the small problem, what it takes, what it claims."""
+"""An optimizer under check: how to create it on the small problem, what it takes, and what it claims."""
 
 import inspect
 from collections.abc import Callable, Mapping
@@ -20,7 +20,7 @@ from sam_bench.optim.create import option_names
 
 
 class Plain:
-    """A torch optimizer as its documentation drives it: cleared gradients, one closure, `step`; no base, no model."""
+    """A torch optimizer, used as in its documentation: clear gradients, one closure, `step`; no base, no model."""
 
     claims = Claims(passes=lambda optimizer, steps, n: steps)
 
@@ -28,7 +28,7 @@ class Plain:
         self.inner, self.scaler = inner, scaler
 
     def step(self, closure: Callable[[], Tensor]) -> Any:
-        """One update; with a scaler as torch's recipe for mixed precision has it."""
+        """One update; with a scaler, as in torch's recipe for mixed precision."""
         if self.scaler is None:
             return self.inner.step(lambda: self._cleared(closure).mean().item())
         loss = self._cleared(closure)
@@ -42,7 +42,7 @@ class Plain:
             return closure()
 
     def __getattr__(self, name: str) -> Any:
-        if name == "inner":  # while it is unpickled
+        if name == "inner":  # during unpickling
             raise AttributeError(name)
         return getattr(self.inner, name)
 
@@ -66,7 +66,7 @@ class Subject:
     @classmethod
     def of(cls, target: Any, name: str | None = None, options: Mapping[str, Any] | None = None,
            defaults: Mapping[str, Any] | None = None) -> "Subject":  # fmt: skip
-        """The subject; raises UsageError for a target that cannot be made with these options, and why."""
+        """The subject; raises UsageError if the target cannot be created with these options, and says why."""
         named = name or str(target if isinstance(target, str) else getattr(target, "__name__", type(target).__name__))
         subject = cls(target, named, dict(options or {}), dict(defaults or {}))
         try:
@@ -84,7 +84,7 @@ class Subject:
 
     @property
     def plain(self) -> bool:
-        """Whether it is an optimizer of torch's kind, made of parameters alone."""
+        """Whether it is a plain torch optimizer, created from parameters alone."""
         target = self.target
         if not (isinstance(target, type) and issubclass(target, Optimizer)) or issubclass(target, SharpnessAware):
             return False
@@ -92,12 +92,12 @@ class Subject:
 
     @property
     def call(self) -> str:
-        """The call that makes it, in words."""
+        """The call that creates it, as text."""
         return f"{self.name}({'params' if self.plain else 'base, model'}, **options)"
 
     @property
     def bases(self) -> tuple[str, ...]:
-        """The bases that it is checked over."""
+        """The base optimizers for the checks."""
         return ("itself",) if self.plain else self.over
 
     @cached_property
@@ -113,7 +113,7 @@ class Subject:
 
     @property
     def claims(self) -> Claims:
-        """What it claims of itself; nothing where it claims nothing."""
+        """Its claims; empty if it states none."""
         return getattr(self.kind, "claims", None) or getattr(self.target, "claims", None) or Claims()
 
     @cached_property
@@ -126,24 +126,24 @@ class Subject:
     # -- making and driving it -------------------------------------------------------------------------------------
 
     def make(self, model: nn.Module, base: Any = "momentum", **options: Any) -> Any:
-        """It on `model`, around a base of that name or one that is built already."""
+        """Create it on `model`, around a base of that name or an existing one."""
         if isinstance(base, str) and not self.plain:
             base = BASES[base](model.parameters())
         return self._built(base, model, options)
 
     def neutral(self, model: nn.Module, base: Any = "momentum", **options: Any) -> Any:
-        """It without perturbation: rho = 0 and what else it claims to be neutral."""
+        """Create it without perturbation: rho = 0, and the other options that it claims to be neutral."""
         return self.make(model, base, **{"rho": 0.0, **self.claims.neutral, **options})
 
     def train(self, optimizer: Method, model: nn.Module, steps: int, start: int = 0, **data: Any) -> list[Closure]:
-        """So many steps; their closures."""
+        """Make this many steps; returns their closures."""
         closures = [Closure(model, step, **data) for step in range(start, start + steps)]
         for closure in closures:
             self.step(optimizer, closure)
         return closures
 
     def step(self, optimizer: Method, closure: Any) -> Any:
-        """One step, with the positions of the samples where it takes them."""
+        """Make one step, with the positions of the samples if it takes them."""
         if isinstance(optimizer, SharpnessAware) or accepts(optimizer.step, "samples"):
             return optimizer.step(closure, samples=closure.samples)
         return optimizer.step(closure)

@@ -143,7 +143,7 @@ class WandbLogger:
     def _last_complaint(self) -> str:
         self._complaints.seek(0)
         lines = self._complaints.read().decode(errors="replace").strip().splitlines()
-        return lines[-1] if lines else "it ended without a word"
+        return lines[-1] if lines else "it ended without a message"
 
 
 def mirror(lines: Iterable[str], answer: BinaryIO) -> None:

@@ -1,5 +1,5 @@
-"""The options of each component as one typed class: its keys, their ranges and their meaning, stated once.
+"""The options of each component, declared once in a typed class: keys, ranges and meanings.
 
-The configuration is checked by these classes in the first second, so nothing here imports torch. A component that
-checks an option itself asks the same class. The defaults are in the YAML files; docs/options.md shows all of it.
+These classes check a configuration within a second, so nothing here imports torch. A component that checks an option
+itself uses the same class. The defaults are in the YAML files; docs/options.md shows everything.
 """

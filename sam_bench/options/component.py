@@ -1,4 +1,4 @@
-"""Which class declares the options of a component: found by its group and its `_target_`."""
+"""Find the class that declares the options of a component, by its group and its `_target_`."""
 
 from collections.abc import Mapping
 from functools import cache
@@ -13,7 +13,7 @@ GROUPS: dict[str, ModuleType] = {
     "launcher": launcher,
 }  # fmt: skip
 OF_A_RUN = tuple(group for group in GROUPS if group != "launcher")  # a launcher belongs to a sweep
-# Of a component of the user's own these options are checked, where it has them; it may have others.
+# A user's own component may have any options; only these are checked, if it has them.
 OF_ANY: dict[str, type] = {"base": method.Base, "optimizer": method.Method}
 
 Checked = dict[tuple[str, int], Mapping[str, Any]]  # sections of configurations by their group and id()
@@ -21,14 +21,14 @@ Checked = dict[tuple[str, int], Mapping[str, Any]]  # sections of configurations
 
 @cache
 def declared(group: str, target: str) -> type | None:
-    """The class of the options of a component of this package, None for one of the user's own."""
+    """The class with the options of a component of this package; None for a user's own component."""
     if group not in GROUPS:
         return None
     return next((cls for cls in vars(GROUPS[group]).values() if getattr(cls, "target", None) == target), None)
 
 
 def check_all(config: Mapping[str, Any], checked: Checked | None = None) -> None:
-    """Raise UsageError for an option of a resolved configuration that is unknown, or has a value it may not have.
+    """Raise UsageError for an option of a resolved configuration that is unknown or has a forbidden value.
 
     `checked` keeps the sections that passed. The cells of a grid share most of theirs, so each is checked once.
     """
@@ -42,7 +42,7 @@ def check_all(config: Mapping[str, Any], checked: Checked | None = None) -> None
 
 
 def check_component(group: str, config: Mapping[str, Any]) -> None:
-    """Raise UsageError for an option of one component that is unknown, or has a value it may not have."""
+    """Raise UsageError for an option of one component that is unknown or has a forbidden value."""
     if group == "train":
         check(run.Train, config, group)
         return

@@ -1,4 +1,4 @@
-"""The options of the loggers of this package: configs/logger. Each mirrors the record of a run, and changes nothing."""
+"""The options of the loggers of this package: configs/logger. A logger mirrors a run and never changes it."""
 
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal
@@ -25,7 +25,7 @@ class Wandb:
     """Weights & Biases."""
 
     target: ClassVar = "sam_bench.loggers.wandb.WandbLogger"
-    project: Annotated[str, "of W&B"]
-    entity: Annotated[str | None, "user or team of W&B; null: the account's own"]
+    project: Annotated[str, "project in W&B"]
+    entity: Annotated[str | None, "user or team in W&B; null: the default of the account"]
     mode: Annotated[Literal["offline", "online", "disabled"], "`offline` needs no account and sends nothing"]
-    patience: Annotated[float, at_least(0), "seconds that a run may wait for W&B at its end"]
+    patience: Annotated[float, at_least(0), "how many seconds a run may wait for W&B at its end"]

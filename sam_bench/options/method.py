@@ -1,7 +1,7 @@
 """The options of the methods and of their base optimizers: configs/optimizer, configs/base.
 
-What a method's option means stands in the docstring of its class, under Args. An option without a line in the YAML has
-a default here: it is added with a plus, `+optimizer.same_dropout=true`.
+The docstring of a method's class explains its options under Args. An option that the YAML does not list has its default
+here; to change it, add it with a plus: `+optimizer.same_dropout=true`.
 """
 
 from dataclasses import dataclass
@@ -15,10 +15,10 @@ _BETAS = stated("two numbers in [0, 1)", lambda v: len(v) == 2 and all(0 <= beta
 
 @dataclass(frozen=True, kw_only=True)
 class Base:
-    """Any base optimizer; torch's own class knows its other options."""
+    """Any base optimizer; its class in torch checks the other options."""
 
     lr: Annotated[float, above(0), "learning rate; the schedule multiplies it"]
-    fused: Annotated[bool, "one kernel updates all weights: faster, rounds differently"] = False
+    fused: Annotated[bool, "update all weights with one kernel, which is faster and rounds differently"] = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,10 +26,10 @@ class Adam(Base):
     """Adam; AMSGrad with amsgrad: true."""
 
     target: ClassVar = "torch.optim.Adam"
-    betas: Annotated[list[float], _BETAS, "decay of the two running averages"]
+    betas: Annotated[list[float], _BETAS, "decay rates of the two running averages"]
     eps: Annotated[float, at_least(0), "added to the denominator"]
-    weight_decay: Annotated[float, at_least(0), "times the weights, added to the gradient"]
-    amsgrad: Annotated[bool, "divide by the largest second moment so far"] = False
+    weight_decay: Annotated[float, at_least(0), "adds this multiple of the weights to the gradient"]
+    amsgrad: Annotated[bool, "use the largest second moment so far (AMSGrad)"] = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +37,7 @@ class AdamW(Adam):
     """Adam with decoupled weight decay."""
 
     target: ClassVar = "torch.optim.AdamW"
-    weight_decay: Annotated[float, at_least(0), "times the weights and the learning rate, taken from the weights"]
+    weight_decay: Annotated[float, at_least(0), "subtracts lr * weight_decay * weights from the weights"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,14 +45,14 @@ class SGD(Base):
     """SGD with momentum."""
 
     target: ClassVar = "torch.optim.SGD"
-    momentum: Annotated[float, at_least(0), "decay of the running sum of gradients"]
-    nesterov: Annotated[bool, "Nesterov's momentum"]
-    weight_decay: Annotated[float, at_least(0), "times the weights, added to the gradient"]
+    momentum: Annotated[float, at_least(0), "decay rate of the running sum of gradients"]
+    nesterov: Annotated[bool, "use Nesterov momentum"]
+    weight_decay: Annotated[float, at_least(0), "adds this multiple of the weights to the gradient"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Method:
-    """What every method takes."""
+    """Options of every method."""
 
     rho: Annotated[float, at_least(0)] = 0.05
     same_dropout: bool = False
@@ -74,7 +74,7 @@ class SAM(Method):
 @dataclass(frozen=True, kw_only=True)
 class SAMEveryK(SAM):
     target: ClassVar = "sam_bench.optim.SAMEveryK"
-    k: Annotated[int, at_least(1), "one step in k is SAM"]
+    k: Annotated[int, at_least(1), "every k-th step is a step of SAM"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,8 +98,8 @@ class AESAM(SAM):
 @dataclass(frozen=True, kw_only=True)
 class AELookSAM(AESAM):
     target: ClassVar = "sam_bench.optim.AELookSAM"
-    alpha: Annotated[float, "as LookSAM's"]
-    per_tensor: Annotated[bool, "as LookSAM's"]
+    alpha: Annotated[float, "as in LookSAM"]
+    per_tensor: Annotated[bool, "as in LookSAM"]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""The options of the models of this package: configs/model. A model checks itself what its sizes say of each other."""
+"""The options of the models of this package: configs/model. A model checks itself that its sizes fit each other."""
 
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal
@@ -12,16 +12,16 @@ Dropout = Annotated[float, _SHARE, "probability that a value is dropped in train
 
 @dataclass(frozen=True, kw_only=True)
 class Model:
-    """What every model says."""
+    """Options of every model."""
 
-    accepts: Annotated[list[Literal["molecule", "image"]], "what samples it can read"]
+    accepts: Annotated[list[Literal["molecule", "image"]], "kinds of samples that it can read"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Graph(Model):
     """A model of molecules."""
 
-    features: Annotated[Literal["grover", "ogb", "compt"], "the numbers per atom and bond that it reads"] = "grover"
+    features: Annotated[Literal["grover", "ogb", "compt"], "the features of atoms and bonds that it reads"] = "grover"
     hidden: Annotated[Size, "width of the hidden states"]
 
 
@@ -30,8 +30,8 @@ class GraphModel(Graph):
     """A class of torch_geometric."""
 
     target: ClassVar = "sam_bench.models.pyg.GraphModel"
-    pool: Annotated[Literal["mean", "sum", "max"] | None, "from atoms to molecules; null: the net does it"]
-    net: Annotated[dict[str, Any], "the class of torch_geometric, and its keys"]
+    pool: Annotated[Literal["mean", "sum", "max"] | None, "how atoms are pooled into a molecule; null: the net does it"]
+    net: Annotated[dict[str, Any], "a class of torch_geometric and its arguments"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,9 +39,9 @@ class Gine(Graph):
     """GINE."""
 
     target: ClassVar = "sam_bench.models.gine.Gine"
-    layers: Annotated[Size, "of message passing"]
+    layers: Annotated[Size, "message passing layers"]
     dropout: Dropout
-    pool: Annotated[Literal["mean", "sum", "max"], "from atoms to molecules"]
+    pool: Annotated[Literal["mean", "sum", "max"], "how atoms are pooled into a molecule"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,9 +53,9 @@ class Compt(Graph):
     heads: Annotated[Size, "attention heads; they divide `hidden`"]
     feed_layers: Annotated[Size, "linear layers in each feed-forward network"]
     head_layers: Annotated[Size, "linear layers of the output network"]
-    kernel: Annotated[Literal["exp", "softmax"], "how attention fades with the distance of two atoms (docs/compt.md)"]
-    readout: Annotated[Literal["gru", "mean"], "from atoms to molecules (docs/compt.md)"]
-    scale_norm: Annotated[bool, "ScaleNorm instead of LayerNorm"]
+    kernel: Annotated[Literal["exp", "softmax"], "how attention decays with the distance of two atoms (docs/compt.md)"]
+    readout: Annotated[Literal["gru", "mean"], "how atoms are pooled into a molecule (docs/compt.md)"]
+    scale_norm: Annotated[bool, "use ScaleNorm instead of LayerNorm"]
     dropout: Dropout
 
 
@@ -68,14 +68,14 @@ class Grover(Graph):
     heads: Annotated[Size, "attention heads; they divide `hidden`"]
     blocks: Annotated[Size, "transformer blocks"]
     dropout: Dropout
-    activation: Annotated[str, "between linear layers: relu, prelu, ..."]
-    readout: Annotated[Literal["mean", "self_attention"], "from atoms to molecules"]
+    activation: Annotated[str, "activation between linear layers: relu, prelu, ..."]
+    readout: Annotated[Literal["mean", "self_attention"], "how atoms are pooled into a molecule"]
     attention_hidden: Annotated[Size, "width inside the self-attention readout"] = 4
     attention_out: Annotated[Size, "rows of the self-attention readout"] = 128
     head_hidden: Annotated[Size, "width of the output networks"]
     head_layers: Annotated[Size, "linear layers of the output networks"]
-    disagreement: Annotated[float, at_least(0), "weight of the penalty on heads that disagree"]
-    pretrained: Annotated[str | None, "file of GROVER's published weights"] = None
+    disagreement: Annotated[float, at_least(0), "weight of the penalty on differing heads"]
+    pretrained: Annotated[str | None, "file with GROVER's published weights"] = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,9 +83,9 @@ class FastNet(Model):
     """A small convolutional network."""
 
     target: ClassVar = "sam_bench.models.fastnet.FastNet"
-    widths: Annotated[list[Size], "channels of its stages"]
+    widths: Annotated[list[Size], "channels of each stage"]
     stem_stride: Annotated[Size, "stride of the first convolution"]
-    scale: Annotated[float, "factor on the output"]
+    scale: Annotated[float, "factor applied to the output"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,8 +93,8 @@ class PyramidNet(Model):
     """PyramidNet."""
 
     target: ClassVar = "sam_bench.models.pyramidnet.PyramidNet"
-    depth: Annotated[Size, "layers, 6 k + 2"]
-    alpha: Annotated[Size, "channels that are added from the first block to the last"]
+    depth: Annotated[Size, "number of layers, 6 k + 2"]
+    alpha: Annotated[Size, "channels added in total from the first block to the last"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,7 +102,7 @@ class ResNet(Model):
     """ResNet."""
 
     target: ClassVar = "sam_bench.models.resnet.ResNet"
-    block: Annotated[Literal["basic", "bottleneck"], "two or three convolutions"]
+    block: Annotated[Literal["basic", "bottleneck"], "block with two (basic) or three (bottleneck) convolutions"]
     depths: Annotated[list[Size], "blocks in each stage"]
     width: Annotated[Size, "channels of the first stage"] = 64
 
@@ -112,10 +112,10 @@ class ViT(Model):
     """Vision transformer."""
 
     target: ClassVar = "sam_bench.models.vit.ViT"
-    patch: Annotated[Size, "side of a patch in pixels; it divides the image's"]
-    width: Annotated[Size, "of the hidden states"]
+    patch: Annotated[Size, "side of a patch in pixels; it must divide the side of the image"]
+    width: Annotated[Size, "width of the hidden states"]
     depth: Annotated[Size, "transformer layers"]
-    heads: Annotated[Size, "attention heads; they divide `width`"]
+    heads: Annotated[Size, "attention heads; must divide `width`"]
     dropout: Dropout
 
 
@@ -124,6 +124,6 @@ class WideResNet(Model):
     """Wide ResNet."""
 
     target: ClassVar = "sam_bench.models.wrn.WideResNet"
-    depth: Annotated[Size, "layers, 6 k + 4"]
-    widen: Annotated[Size, "factor on the channels"]
+    depth: Annotated[Size, "number of layers, 6 k + 4"]
+    widen: Annotated[Size, "factor on the number of channels"]
     dropout: Dropout

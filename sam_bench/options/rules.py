@@ -1,6 +1,6 @@
-"""What an option may be: read from the type of its field, `Annotated[int, at_least(1), "what it means"]`.
+"""The allowed values of an option, from the type of its field: `Annotated[int, at_least(1), "what it means"]`.
 
-Weighed and left: Hydra's structured configs know no ranges, and pydantic's messages would all have to be rewritten.
+Alternatives: Hydra's structured configs have no ranges, and pydantic's messages would all have to be rewritten.
 """
 
 import types
@@ -17,7 +17,7 @@ Holds = Callable[[Any], bool]
 
 @dataclass(frozen=True)
 class Range:
-    """A restriction of a type: `wanted` follows the name of the type, or replaces it if `whole`."""
+    """A restriction of a type. In messages `wanted` follows the name of the type, or replaces it if `whole`."""
 
     holds: Holds
     wanted: str
@@ -25,22 +25,22 @@ class Range:
 
 
 def at_least(low: float) -> Range:
-    """low, or more."""
+    """Values of at least `low`."""
     return Range(lambda v: v >= low, f">= {low:g}")
 
 
 def above(low: float) -> Range:
-    """More than low."""
+    """Values above `low`."""
     return Range(lambda v: v > low, f"> {low:g}")
 
 
 def between(low: float, high: float) -> Range:
-    """From low to high, both included."""
+    """Values from `low` to `high`, both included."""
     return Range(lambda v: low <= v <= high, f"in [{low:g}, {high:g}]")
 
 
 def stated(wanted: str, holds: Holds) -> Range:
-    """A rule in words of its own: the message says `it must be <wanted>`."""
+    """A rule with its own wording: the message says `it must be <wanted>`."""
     return Range(holds, wanted, whole=True)
 
 
@@ -48,7 +48,7 @@ def stated(wanted: str, holds: Holds) -> Range:
 class Option:
     """One option as its field declares it.
 
-    `words` are those it may be, if it is one of a few; `nested` is the class of the options inside it, if there is one.
+    `words` are the allowed words, if only a few are allowed; `nested` is the class of the options inside it, if any.
     """
 
     name: str
@@ -67,7 +67,7 @@ def options_of(declared: type) -> dict[str, Option]:
 
 
 def check(declared: type, values: Mapping[str, Any], where: str, *, more: bool = False) -> None:
-    """Raise UsageError for a value that `declared` does not allow, or, unless `more`, for an option it does not have.
+    """Raise UsageError for a value that `declared` forbids and, unless `more`, for an option that it lacks.
 
     `where` is the key of `values` in the configuration: `train`, `dataset.augment`, or empty at the top.
     """
@@ -113,7 +113,7 @@ def _words(hint: Any) -> tuple[str, ...]:
 
 
 def _allowed(hint: Any) -> tuple[Holds, str, type | None]:
-    """What a type allows, how a message calls that, and the class of what is nested in it."""
+    """The test for a type, its name in messages, and the class of nested options."""
     if hasattr(hint, "__metadata__"):
         return _restricted(hint)
     origin = typing.get_origin(hint)
@@ -157,7 +157,7 @@ def _either(parts: list[tuple[Holds, str, type | None]]) -> tuple[Holds, str, ty
 
 
 def _example(declared: Any) -> str:
-    """The defaults of a class as an override has them: {operations:2,magnitude:9}."""
+    """The defaults of a class as one writes them in an override: {operations:2,magnitude:9}."""
     return "{" + ",".join(f"{f.name}:{f.default:g}" for f in fields(declared) if _is_number(f.default)) + "}"
 
 

@@ -10,21 +10,21 @@ _FRACTIONS = stated("a list of fractions of the run, each in [0, 1]", lambda v: 
 
 @dataclass(frozen=True, kw_only=True)
 class Schedule:
-    """What every schedule takes."""
+    """Options of every schedule."""
 
-    warmup_epochs: Annotated[float, at_least(0), "epochs of a linear rise"]
+    warmup_epochs: Annotated[float, at_least(0), "epochs of linear warm-up"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Constant(Schedule):
-    """1 after the warm-up."""
+    """Constant after the warm-up."""
 
     target: ClassVar = "sam_bench.schedule.constant"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Cosine(Schedule):
-    """Half a cosine."""
+    """Half a cosine after the warm-up."""
 
     target: ClassVar = "sam_bench.schedule.cosine"
     final_factor: Annotated[float, at_least(0), "factor on the learning rate at the end"]
@@ -32,7 +32,7 @@ class Cosine(Schedule):
 
 @dataclass(frozen=True, kw_only=True)
 class Noam(Schedule):
-    """GROVER's."""
+    """The schedule of GROVER."""
 
     target: ClassVar = "sam_bench.schedule.noam"
     start_factor: Annotated[float, at_least(0), "factor on the learning rate at the start"]
@@ -41,7 +41,7 @@ class Noam(Schedule):
 
 @dataclass(frozen=True, kw_only=True)
 class Step(Schedule):
-    """Multiplied at each milestone."""
+    """A factor at each milestone."""
 
     target: ClassVar = "sam_bench.schedule.step"
     milestones: Annotated[list[float], _FRACTIONS, "fractions of the run"]

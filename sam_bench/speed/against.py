@@ -1,10 +1,10 @@
-"""A training step of somebody else's code beside ours, for `sam-bench speed molecules --against DIR`.
+"""A training step of other code, to compare with ours: `sam-bench speed molecules --against DIR`.
 
-DIR is a checkout with the file `sam_bench_step.py` in it, or such a file. It is written once per checkout: its function
-`build(config)` makes the model and the optimizer of the configuration and returns `step(smiles, targets)`, which makes
-one training step. `config` is the resolved configuration with `num_outputs`, `smiles` a list of n SMILES, `targets` a
-tensor (n, num_outputs) with NaN for what is missing. What the step keeps from one epoch to the next, such as features,
-it has ready when the clock starts: the first epoch is not counted.
+DIR is a checkout that contains a file `sam_bench_step.py`, or that file itself. You write it once per checkout. Its
+function `build(config)` makes the model and the optimizer of the configuration and returns `step(smiles, targets)`,
+which makes one training step. `config` is the resolved configuration with `num_outputs`, `smiles` a list of n SMILES,
+`targets` a tensor (n, num_outputs) with NaN for a missing label. The first epoch is not timed. In it, the step can
+prepare what it keeps for later epochs, such as features.
 """
 
 import importlib.util
@@ -22,13 +22,13 @@ FILE = "sam_bench_step.py"
 
 
 def arm_name(path: str) -> str:
-    """What the tables call it: the folder of the checkout."""
+    """Its name in the tables: the folder of the checkout."""
     return f"{_file(path).parent.name} (--against)"
 
 
 def foreign_step(path: str, config: Mapping[str, Any], task: Task,
                  batches: Sequence[torch.Tensor]) -> Callable[[int], None]:  # fmt: skip
-    """Step number i of their code, on the molecules of batch i; raises UsageError where it cannot be made."""
+    """Step number i of their code, on the molecules of batch i; raises UsageError if it cannot be built."""
     smiles = getattr(task.source, "smiles", None)
     if smiles is None:
         raise UsageError(f"--against needs SMILES, and dataset {config['dataset']['name']} has none.")
@@ -43,7 +43,7 @@ def foreign_step(path: str, config: Mapping[str, Any], task: Task,
 
 
 def _build(path: str) -> Callable[[Mapping[str, Any]], Callable[..., Any]]:
-    """Their function `build`; what lies beside its file can be imported by it."""
+    """Their function `build`; it can import the files beside it."""
     file = _file(path)
     found = importlib.util.spec_from_file_location("sam_bench_step", file)
     if not file.is_file() or found is None or found.loader is None:

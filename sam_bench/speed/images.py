@@ -1,4 +1,4 @@
-"""What images cost: augmentation alone, a bare step, the loop around it, and precision, memory format and compilation.
+"""Measure training on images: augmentation, a bare step, the whole loop; precision, memory format, compilation.
 
 Arms are measured in turn (A B A B ...) after a warm-up, on random 32x32 images of 100 classes; numbers are medians.
 """
@@ -58,7 +58,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
-    """Measure and print Markdown tables; images per second of each arm, a number for each turn."""
+    """Measure and print Markdown tables; returns images per second of each arm, one number per turn."""
     check_overrides(args.overrides, ("model",))
     device = prepare(args)
     seeding.seed_everything(0, deterministic=False)
@@ -103,7 +103,7 @@ def _model(name: str, args: argparse.Namespace, device: torch.device) -> tuple[n
 
 
 def augmentation(args: argparse.Namespace, device: torch.device) -> Rates:
-    """Batches alone, for each recipe."""
+    """Making batches, for each recipe of augmentation."""
     generator = torch.Generator(device).manual_seed(0)
     images = _images(20_000, {}).to(device)
     index = torch.randint(0, len(images), (args.batch_size,), generator=generator, device=device)
@@ -210,7 +210,7 @@ def options(name: str, model: nn.Module, task: Task, args: argparse.Namespace, d
 
 
 def _first(call: Callable[[], None], args: argparse.Namespace, device: torch.device) -> float:
-    """Seconds of a call that compiles, with nothing in torch's cache of compiled code."""
+    """Seconds of a call that compiles, with an empty cache of compiled code."""
     name, now = "TORCHINDUCTOR_CACHE_DIR", clock(args)
     before = os.environ.pop(name, None)
     with tempfile.TemporaryDirectory() as empty:

@@ -1,8 +1,8 @@
-"""What molecules cost: reading them, batches alone, forward-backward alone, the full step of each method.
+"""Measure training on molecules: reading, making batches, forward and backward, the full step of each method.
 
-Arms are measured in turn (A B A B ...) on the same batches of a data set, on a CPU step by step; numbers are medians of
-turns. The largest rate of matrix products of this machine is measured in the same turns. Random depth draws the same
-numbers in every arm.
+Arms are measured in turn (A B A B ...) on the same batches of a data set, on a CPU step by step. Numbers are medians
+over the turns. The same turns measure the machine's fastest matrix product. Random depth draws the same numbers in
+every arm.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""What a method costs: time of its step over that of the bare base optimizer, on one model and one batch.
+"""Measure what a method costs: the time of its step relative to the bare base optimizer, on one model and batch.
 
 Arms are measured in turn (A B A B ...), numbers are medians over the turns. The ideal ratio is the number of
 forward-backward passes per step; the overhead is what is measured beyond it. Every pass of a step draws the same

@@ -1,4 +1,4 @@
-"""The same methods of another package, driven as its documentation has it; for `sam-bench speed optimizers`."""
+"""The same methods from another package, used as its documentation says; for `sam-bench speed optimizers`."""
 
 from collections.abc import Callable
 from types import SimpleNamespace
@@ -18,7 +18,7 @@ def make_and_drive(
 ) -> tuple[Callable[[nn.Module], Any], Callable]:
     """A maker of pytorch_optimizer's method `name` with our options around `base`, and what one step of it is.
 
-    Raises UsageError where the package is missing.
+    Raises UsageError if the package is missing.
     """
     try:
         import pytorch_optimizer as theirs
@@ -42,7 +42,7 @@ def make_and_drive(
 
 
 def _drive(arm: Any) -> None:
-    """A pass before the step, and a closure that clears the gradients first."""
+    """A pass before the step, then a closure that first clears the gradients."""
     arm.optimizer.zero_grad()
     arm.closure()
 

@@ -1,4 +1,4 @@
-"""What it costs to read the molecules of a data set: seconds and memory, without and with the cache of molecules."""
+"""Measure reading the molecules of a data set: seconds and memory, without and with the cache of molecules."""
 
 import resource
 import sys
@@ -16,7 +16,7 @@ from sam_bench.store import places
 
 
 def reading(config: Mapping, name: str) -> dict[str, dict[str, float]]:
-    """Seconds and memory of setting the task up, first without and then with the cache of molecules."""
+    """Seconds and memory for building the task, first without and then with the cache of molecules."""
     with tempfile.TemporaryDirectory() as folder:
         here, there = places.data_dir(), Path(folder)
         for entry in here.iterdir() if here.is_dir() else ():
@@ -34,13 +34,13 @@ def reading(config: Mapping, name: str) -> dict[str, dict[str, float]]:
 
 
 def _alone(config: Mapping, data_dir: Path) -> dict[str, float]:
-    """`set_up` in a fresh process, whose memory is the data's alone."""
+    """Run `set_up` in a fresh process, so that its memory is that of the data alone."""
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as process:
         return process.submit(set_up, dict(config), data_dir).result()
 
 
 def set_up(config: Mapping, data_dir: Path) -> dict[str, float]:
-    """Build the task and say what it took; for a process of its own, because it watches a function of the loader."""
+    """Build the task and measure it. Needs its own process, because it patches a function of the loader."""
     from joblib.externals.loky import get_reusable_executor
 
     from sam_bench.datasets.molecules import assemble

@@ -28,9 +28,9 @@ Steps = Mapping[str, Callable[[int], None]]  # an arm whose steps are measured o
 
 
 def prepare(args: argparse.Namespace) -> torch.device:
-    """The device, with the threads that were asked for; raises UsageError for numbers that measure nothing."""
+    """The device, after setting the requested threads; raises UsageError for numbers below 1."""
     if min(args.batch_size, args.steps, args.repeats) < 1:
-        raise UsageError("--batch-size, --steps and --repeats are numbers from 1 on.")
+        raise UsageError("--batch-size, --steps and --repeats must be at least 1.")
     device = pick_device(args.device)
     keep_freed()  # as a run does
     if args.clock == "cpu":
@@ -53,7 +53,7 @@ def conditions(device: torch.device) -> dict[str, Any]:
 
 
 def where(c: Mapping[str, Any]) -> str:
-    """`conditions` in words."""
+    """`conditions` as text."""
     threads = "" if c["threads"] is None else f", {c['threads']} thread(s)"
     return f"{c['machine']}{threads}, torch {c['torch']}, {c['date']}"
 
@@ -64,7 +64,7 @@ def clock(args: argparse.Namespace) -> Callable[[], float]:
 
 
 def wait(device: torch.device) -> None:
-    """Until the device has done what it was given."""
+    """Wait until the device has finished its work."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
 
@@ -73,8 +73,8 @@ def interleave(arms: Arms, args: argparse.Namespace, device: torch.device, steps
                count: int = 0) -> dict[str, list[float]]:  # fmt: skip
     """Seconds of each arm, `args.repeats` times in turn after one call of each to warm up; `count` calls of `steps`.
 
-    On a CPU the arms of `steps` change places after every step: what slows the machine for a second then falls on all
-    of them. A GPU must not wait between steps; there they change after `count`.
+    On a CPU the arms of `steps` take turns after every step, so that a slow second of the machine affects all of them.
+    A GPU must not wait between steps; there they take turns after `count` steps.
     """
     now = clock(args)
 
@@ -118,7 +118,7 @@ def kernel_seconds(call: Callable[[], object], device: torch.device) -> float:
 
 def whole_loop(model: nn.Module, base: torch.optim.Optimizer, task: Task, args: argparse.Namespace,
                device: torch.device) -> float:  # fmt: skip
-    """One epoch of a run: the seconds of its training clock, which stands still for the look at the valid split."""
+    """One epoch of a run: the seconds of its training clock, which stops during evaluation."""
     options = Train(
         epochs=1, max_steps=None, budget="epochs", seconds=None, batch_size=args.batch_size, eval_batch_size=2,
         drop_last=False, clip_norm=None, label_smoothing=0.0, patience=None, eval_every=1, checkpoint_seconds=1e9,

@@ -1,4 +1,4 @@
-"""The model, batch and closure on which the cost of a method is measured."""
+"""The model, batch and closure for measuring the cost of a method."""
 
 import argparse
 from collections.abc import Callable, Mapping
@@ -31,7 +31,7 @@ class Workload:
 
 
 def configuration(args: argparse.Namespace) -> Mapping[str, Any]:
-    """The configuration of the command line; raises UsageError for what is unknown, or does not go together."""
+    """The configuration of the command line; raises UsageError for unknown or conflicting options."""
     words = [f"dataset={args.dataset}", f"base={args.base}", *args.overrides]
     if args.model == "mlp":
         return compose.unpaired(words)

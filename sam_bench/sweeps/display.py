@@ -16,14 +16,14 @@ from sam_bench.store.record import read_record
 from sam_bench.sweeps.estimate import duration
 from sam_bench.sweeps.sweep import Sweep, heartbeat
 
-PLAIN_SECONDS = 60.0  # between two lines about what runs, where there is no terminal
+PLAIN_SECONDS = 60.0  # seconds between two progress lines without a terminal
 
 
-Beats = list[tuple[Job, Heartbeat]]  # what runs, each with its last heartbeat
+Beats = list[tuple[Job, Heartbeat]]  # the running cells, each with its last heartbeat
 
 
 class Display:
-    """Cells done, running and failed, throughput, time that is left, and the last metric of each running cell.
+    """Shows the cells done, running and failed, throughput, remaining time, and the last metric of each running cell.
 
     Use it as a context manager and hand it to Sweep as `show`. `done` cells were finished before.
     """
@@ -33,7 +33,7 @@ class Display:
         self.started = self.told = time.monotonic()
         self.announced: set[str] = set()
         self.warned: set[str] = set()
-        self.shares: dict[str, float] = {}  # what each running cell had behind it when this sweep took it up
+        self.shares: dict[str, float] = {}  # how far each running cell was when this sweep started it
         self.stopping = False
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
         self.progress = Progress(*columns, TextColumn("{task.fields[state]}"), console=console)
@@ -52,7 +52,7 @@ class Display:
         self._announce(sweep)
         if sweep.interrupts and not self.stopping:
             self.stopping = True
-            self._print("stopping: each running cell writes a checkpoint and ends; once more: they end now")
+            self._print("stopping: each running cell writes a checkpoint and ends; press Ctrl-C again to end them now")
         due = time.monotonic() - self.told >= PLAIN_SECONDS
         if self.console.is_terminal or due:
             beats = [(job, heartbeat(job.cell, self.results)) for job in sweep.running]
@@ -70,7 +70,7 @@ class Display:
         self.console.print(line, highlight=False, soft_wrap=True, markup=False)
 
     def _announce(self, sweep: Sweep) -> None:
-        """A line for each cell that has ended since the last call."""
+        """Print a line for each cell that has ended since the last call."""
         for outcome, run_ids in sweep.tally.runs.items():
             for run_id in run_ids:
                 if run_id not in self.announced:
@@ -96,11 +96,11 @@ class Display:
         return f"{count} {run_id}  valid/{metric} {shown}  {record['train_seconds']:.1f} s"
 
     def _state(self, sweep: Sweep, beats: Beats) -> str:
-        """Running and failed cells, throughput, and the time left if what waits takes as long as what was made."""
+        """Running and failed cells, throughput, and the time left if waiting cells take as long as finished ones."""
         tally = sweep.tally
         parts = [f"{len(beats)} running", f"{len(tally[Outcome.FAILED]) + len(tally[Outcome.REFUSED])} failed"]
         if not beats and sweep.waiting:
-            parts.append(f"{len(sweep.waiting)} at work in another sweep")
+            parts.append(f"{len(sweep.waiting)} running in another sweep")
         made = float(len(tally[Outcome.FINISHED]))
         for job, beat in beats:
             share = beat.get("share", 0.0)

@@ -14,7 +14,7 @@ from sam_bench.store.record import read_record
 
 @dataclass(frozen=True)
 class Estimate:
-    """Seconds that a run will take (None: unknown), the number of records used, and which they are."""
+    """Seconds that a run will take (None: unknown), and the number and kind of the records behind it."""
 
     seconds: float | None
     records: int = 0
@@ -58,7 +58,7 @@ class Durations:
 
 
 def readable(folders: Iterable[Path]) -> Iterable[Mapping[str, Any]]:
-    """The records of finished runs in these folders; others are passed over."""
+    """The records of finished runs in these folders; skips others."""
     for folder in folders:
         try:
             record = read_record(folder)
@@ -79,9 +79,9 @@ def _seconds(record: Mapping[str, Any], config: Mapping[str, Any]) -> float:
 
 
 def _startup(record: Mapping[str, Any], work: float) -> float:
-    """What a run took beside its work: reading and featurising the data, building the model, writing the record.
+    """Seconds of a run besides training and evaluation: reading data, building the model, writing the record.
 
-    From its first and last time; those of a resumed run lie around a pause, so that only its set-up clock counts.
+    Computed from its start and end times. Those of a resumed run include a pause, so only its set-up clock counts.
     """
     setup, made = float(record.get("setup_seconds", 0.0)), record["provenance"]
     try:

@@ -1,4 +1,4 @@
-"""Which cells of an experiment a command is about: `--filter optimizer=sam --filter seed=0,1`."""
+"""Choose among the cells of an experiment: `--filter optimizer=sam --filter seed=0,1`."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -8,7 +8,7 @@ from sam_bench.errors import UsageError, did_you_mean
 
 
 def matching(cells: Sequence[RunSpec], filters: Sequence[str]) -> list[RunSpec]:
-    """The cells that every filter `key=value[,value...]` lets through; a key is a label or of the configuration.
+    """The cells that every filter `key=value[,value...]` lets through; a key is a label or a key of the configuration.
 
     Raises UsageError for a filter that cannot be read, an unknown key, and a value that no cell has.
     """

@@ -1,4 +1,4 @@
-"""How many cells fit on a GPU at once: what `--per-gpu auto` comes to."""
+"""How many cells fit on a GPU at once, for `--per-gpu auto`."""
 
 import json
 import os
@@ -23,7 +23,7 @@ MPS, MPS_CLIENTS = "nvidia-cuda-mps", 48  # its processes' names begin so; NVIDI
 
 @dataclass(frozen=True)
 class Sharing:
-    """Cells at once on each GPU, and why so many."""
+    """The number of cells at once on each GPU, and the reason."""
 
     cells: int
     why: str
@@ -32,7 +32,7 @@ class Sharing:
 def cells_per_gpu(cells: Sequence[RunSpec], results: Path) -> Sharing:
     """As many of these cells as fit into the free memory of the fullest GPU, one core for each; else one.
 
-    What a cell needs is told by the finished runs on a GPU with its data set, model and batch size: the largest counts.
+    The need of a cell is the largest memory of finished runs on a GPU with its data set, model and batch size.
     """
     free = free_bytes()
     if not free:
@@ -43,7 +43,7 @@ def cells_per_gpu(cells: Sequence[RunSpec], results: Path) -> Sharing:
             peaks[key] = peak_bytes(results, cell)
         if peaks[key] is None:
             name = f"{cell.labels['dataset']}-{cell.labels['model']}"
-            return Sharing(1, f"no finished run of {name} on a GPU tells yet how much memory it needs")
+            return Sharing(1, f"no finished run of {name} on a GPU yet, so its memory need is unknown")
     each = CONTEXT_BYTES + KEPT * max((peak for peak in peaks.values() if peak is not None), default=0)
     gib = f"{min(free) / 2**30:.1f} GiB are free and a cell needs about {each / 2**30:.1f}"
     cores = local.cores()
@@ -55,7 +55,7 @@ def cells_per_gpu(cells: Sequence[RunSpec], results: Path) -> Sharing:
 
 
 def _kind(labels: Mapping[str, Any], config: Mapping[str, Any]) -> str:
-    """What decides how much memory a run needs, method and precision apart."""
+    """What determines the memory of a run, besides method and precision."""
     parts = [labels["dataset"], labels["model"], config["model"], config["train"]["batch_size"]]
     return json.dumps(parts, sort_keys=True, default=str)
 
@@ -74,7 +74,7 @@ def free_bytes() -> list[int]:
 
 
 def peak_bytes(results: Path, cell: RunSpec) -> int | None:
-    """Most memory that a finished run like `cell` held on a GPU, None where there is none."""
+    """The largest memory that a finished run like `cell` held on a GPU; None if there is no such run."""
     named = f"{cell.labels['dataset']}-{cell.labels['model']}-*[0-9a-f]"
     peaks = [
         int(record["peak_memory_bytes"] or 0)

@@ -1,4 +1,4 @@
-"""Where the cells of an experiment stand, in words: for `sam-bench status` and `sam-bench sweep --dry-run`."""
+"""The state of the cells of an experiment as text, for `sam-bench status` and `sam-bench sweep --dry-run`."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,7 +10,7 @@ from sam_bench.sweeps.estimate import Durations, duration, wall_time
 
 
 def describe(row: Mapping[str, Any]) -> str:
-    """How far a cell is, when it last said so, and what is known of it."""
+    """How far a cell is, when its last heartbeat came, and other details."""
     beat, parts = row["heartbeat"] or {}, []
     if "step" in beat:
         parts.append(f"{beat['step']}/{beat.get('steps', '?')} steps")
@@ -29,7 +29,7 @@ def counts(rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 def dry_run(cells: Sequence[RunSpec], pending: Sequence[RunSpec], results: Path, *, jobs: int, name: str) -> int:
-    """List the cells with their state and, for those to run, how long that takes `jobs` at once."""
+    """List the cells with their state, and estimate the time for those to run, `jobs` at once."""
     to_run, durations, seconds, unknown = {cell.run_id for cell in pending}, Durations(results), [], 0
     rows = {row["run_id"]: row for row in status([cell.run_id for cell in cells], results)}
     for cell in cells:
@@ -46,12 +46,12 @@ def dry_run(cells: Sequence[RunSpec], pending: Sequence[RunSpec], results: Path,
     print(counts(list(rows.values())))
     print(f"{len(pending)} of {len(cells)} cells to run; records in {results / 'runs'}")
     if seconds:
-        rest = f", and {unknown} cells for which there is no basis" if unknown else ""
+        rest = f", without {unknown} cells that cannot be estimated" if unknown else ""
         print(f"about {duration(wall_time(seconds, jobs))} with {jobs} at once, once the workers have started{rest}")
     elif unknown:
         print(
-            "how long: no basis, because no run of these data sets and models has finished here; the experiment's "
-            "YAML may say what was expected"
+            "no time estimate: no run of these data sets and models has finished here; the experiment's YAML may state "
+            "the expected time"
         )
     failed = sum(rows[cell.run_id]["status"] == "failed" for cell in cells if cell.run_id not in to_run)
     if failed:

@@ -2,7 +2,7 @@
 
 A cell is one run of the experiment. A `Sweep` decides which cell comes next and what its outcome means. An `Engine`
 runs it, on this machine or elsewhere (`sam_bench.api` says what an engine and its jobs must offer). A killed cell is
-started again, at most `retries` times. The sweep waits for a cell that is busy elsewhere. It is the lease, not the
+started again, at most `retries` times. The sweep waits for a cell that runs elsewhere. It is the lease, not the
 engine, that keeps a cell from running twice.
 
 The engine's worker calls `training.life.execute`, which takes the lease, resumes from a checkpoint and writes the
@@ -36,12 +36,12 @@ def pending(cells: Sequence[RunSpec], results: Path, *, retry_failed: bool) -> l
 
 
 def heartbeat(cell: RunSpec, results: Path) -> Heartbeat:
-    """The last sign of life of a running cell (step, steps, share, metric, value); empty if there is none yet."""
+    """The last heartbeat of a running cell (step, steps, share, metric, value); empty if there is none yet."""
     return read_heartbeat(RunDirectory(results, cell.run_id).working) or {}
 
 
 class Sweep:
-    """Makes cells on an engine; `show` is called with this object whenever something may have changed.
+    """Runs cells on an engine; `show` is called with this object whenever something may have changed.
 
     A sweep waits for a cell that another sweep works on, so that all sweeps end with all records. `retries` is how
     often a cell is started again after its job was killed.
@@ -55,7 +55,7 @@ class Sweep:
         self.retries = retries
         self.attempts: dict[str, int] = {}
         self.interrupts = 0
-        self.silent: dict[str, str] = {}  # strange signs of life of cells in other sweeps
+        self.silent: dict[str, str] = {}  # implausible heartbeats of cells in other sweeps
         self._told: set[Job] = set()
         self._not_before: dict[str, float] = {}
         self._failed_before = {cell.run_id: self._failure(cell) for cell in cells}
@@ -99,7 +99,7 @@ class Sweep:
             self.running.append(job)  # one by one, so that after an interrupt the jobs started so far are known
 
     def _next(self, room: int) -> list[RunSpec]:
-        """The first `room` waiting cells that nobody works on; cells that another sweep has finished are counted."""
+        """The first `room` waiting cells that no other process runs; counts cells that another sweep has finished."""
         now = time.monotonic()
         chosen: list[RunSpec] = []
         for cell in list(self.waiting) if room > 0 else ():
@@ -150,7 +150,7 @@ class Sweep:
                 self._settle(job.cell, outcome, message)
 
     def _again(self, cell: RunSpec, outcome: Outcome, message: str) -> None:
-        """Put a cell back that another sweep has, or whose job was killed: neither has failed."""
+        """Put back a cell that another sweep runs, or whose job was killed: neither has failed."""
         if outcome is Outcome.BUSY:
             self._look_again(cell)
         else:

@@ -24,7 +24,7 @@ DIVERGED = "NonFiniteLoss"  # the only failure that counts as a result of the tr
 
 
 class Unfinished(Exception):
-    """Some trials could not be made; the message says why."""
+    """Some trials could not be run; the message says why."""
 
 
 @dataclass(frozen=True)

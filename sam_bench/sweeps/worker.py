@@ -1,4 +1,4 @@
-"""What a sweep runs in a process of its own: one cell, its output in a log file."""
+"""A sweep runs each cell in its own process, with the output in a log file."""
 
 import contextlib
 import io
@@ -39,9 +39,9 @@ def stop_signal(*signals: int) -> Callable[[], bool]:
 
 
 def work(cell: RunSpec, results: Path, log: Path, gpu: str | None, messages: Connection, on_gpu: int = 1) -> None:
-    """Make one cell, one of `on_gpu` at once on its GPU, and leave with the exit status of its outcome.
+    """Run one cell (of `on_gpu` at once on its GPU) and exit with the status of its outcome.
 
-    A message says why where it did not finish.
+    A message says why it did not finish.
     """
     provenance.share_gpu(on_gpu)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the driver hears Ctrl-C and decides

@@ -109,7 +109,7 @@ def warm_up(trainer: Trainer) -> None:
 
 
 def _length(optimizer: SharpnessAware, closure: Callable[[], torch.Tensor]) -> float:
-    """The norm of the gradient of one pass; random generators are restored."""
+    """The norm of the gradient of one pass; restores the random generators."""
     device = optimizer.params[0].device
     optimizer.zero_grad()
     with rng_of(rng_state(device), device):

@@ -17,10 +17,10 @@ GPU_BF16 = (8, 0)  # compute capability of Ampere, the first with bf16 in its ma
 
 
 def exact_float32() -> None:
-    """Let float32 be float32 on a GPU, too.
+    """Make torch compute float32 in float32 on a GPU too.
 
-    By default torch lets the convolutions and recurrences of cuDNN round their inputs to TF32, which has 10 bits behind
-    the point instead of 23, but not matrix products: `precision=fp32` would mean two things in one network.
+    By default torch lets cuDNN round the inputs of convolutions and recurrences to TF32 (10 bits of mantissa, not 23),
+    but not those of matrix products. Then `precision=fp32` would mean two things in one network.
     """
     torch.backends.cuda.matmul.allow_tf32 = False
     torch.backends.cudnn.allow_tf32 = False
@@ -73,7 +73,7 @@ def choose(config: Mapping[str, Any], device: torch.device) -> Arithmetic:
 
 
 def remarks(config: Mapping[str, Any], device: torch.device, made: Arithmetic) -> list[str]:
-    """What a reader of the record should know of `compile=auto`: why a run on a GPU that it is for was not compiled."""
+    """A note for the record: why `compile=auto` did not compile a run on a GPU."""
     if config.get("compile") != "auto" or device.type != "cuda" or config["dataset"]["modality"] != "image":
         return []
     obstacle = obstacle_to_compiling(device)

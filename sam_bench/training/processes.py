@@ -1,4 +1,4 @@
-"""One run in several processes (`torchrun`): who does which part of a batch, and what all must agree on.
+"""One run in several processes (`torchrun`): which process does which part of a batch, and how they agree.
 
 Every rank holds all data and takes its own part of the batch that one process would make. So the gradient, the order,
 the augmentation and the record are those of one process. Only rank 0 evaluates, decides when to write, and writes. With

@@ -28,7 +28,7 @@ def _git(*words: str) -> str | None:
 
 @functools.cache
 def code() -> dict[str, Any]:
-    """The commit of the source tree and whether it has changes since; None for an installed package."""
+    """The commit of the source tree, and whether files have changed since; None for an installed package."""
     top = _git("rev-parse", "--show-toplevel")
     if top is None or Path(top) != Path(__file__).parents[2]:
         return {"commit": None, "dirty": None}
@@ -62,7 +62,7 @@ _cells_on_gpu = 1
 
 
 def share_gpu(cells: int) -> None:
-    """From now on runs of this process say that so many cells at once are on their GPU."""
+    """Set how many cells share the GPU, for the records of this process."""
     global _cells_on_gpu
     _cells_on_gpu = cells
 
@@ -89,7 +89,7 @@ def hardware(device: "torch.device") -> dict[str, Any]:
 
 
 def peak_memory_bytes(device: "torch.device") -> int:
-    """Most memory held: on the GPU by torch, on the CPU by the whole process."""
+    """The largest memory held: by torch on a GPU, by the whole process on a CPU."""
     import torch
 
     if device.type == "cuda":

@@ -33,7 +33,7 @@ def scores(config: Mapping[str, Any], data_dir: Path, jobs: int | None = None) -
     """
     name, modality = config["dataset"]["name"], config["dataset"]["modality"]
     if modality != "molecule":
-        raise UsageError(f"{name} holds {modality}s; references read molecules.")
+        raise UsageError(f"{name} holds {modality}s, but references need molecules.")
     task = build.build_task(config, data_dir)
     x = morgan(task.source.smiles)
     better = max if HIGHER_IS_BETTER[task.metric] else min

@@ -1,4 +1,4 @@
-"""What torchrun tells the processes that it starts, in the environment. Reading it does not import torch."""
+"""Read the environment variables that torchrun sets for its processes, without importing torch."""
 
 import os
 

@@ -178,7 +178,7 @@ def test_a_finished_run_is_told_without_torch(tmp_path):
     record = execute(cell, tmp_path / "results")
     status, output, errors = outcome_of(tmp_path, "run", *words)
     assert (status, errors) == (0, "[]\n")
-    assert output.startswith("finished before; move ")
+    assert output.startswith("already finished; move ")
     assert f"grad_evals           {record['grad_evals']}" in output
     assert f"record               {tmp_path / 'results' / 'runs' / cell.run_id}" in output
 

@@ -96,9 +96,9 @@ def test_status_also_knows_failed_and_damaged_runs_by_name(records, capsys):
 
 @pytest.mark.parametrize(("words", "wanted"), [
     ([], "say which runs: an experiment, as in `sam-bench table quickstart`"),
-    (["--runs", "esol-*"], r"--runs esol-\*: none of the 12 runs"),
+    (["--runs", "esol-*"], r"--runs esol-\*: no name of the 12 runs"),
     (["--runs", "results/runs/digits-*"], "write the names alone, as in --runs 'digits-"),
-    (["--runs", "*", "seed=0"], "seed=0 cannot stand beside --runs, .* --filter seed=0"),
+    (["--runs", "*", "seed=0"], "seed=0 cannot be combined with --runs, .* --filter seed=0"),
     (["--runs", "*", "--filter", "optimizer=asam"], "no cell has optimizer=asam"),
     (["dataset=digits", "model=fastnet_tiny", "optimizer=asam"],
      "Make them with: sam-bench run dataset=digits model=fastnet_tiny optimizer=asam, or set SAM_BENCH_RESULTS"),

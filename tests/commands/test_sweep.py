@@ -225,7 +225,7 @@ def test_status_of_a_sweep_under_way_and_after_its_death(bench):
     wait_for_death(owner["pid"])
     text = bench(*of)[1]
     assert f"stale     {running['run_id']}" in text
-    assert "made by: sam-bench sweep longer train.epochs=500 --filter optimizer=sam" in text
+    assert "with: sam-bench sweep longer train.epochs=500 --filter optimizer=sam" in text
 
 
 def wait_for_death(pid):

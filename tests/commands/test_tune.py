@@ -56,7 +56,7 @@ def ended(process, status=0):
 @pytest.mark.slow
 def test_a_study_from_the_trials_to_the_table(start, tmp_path):
     output = ended(start("whole", *WORDS))
-    assert "4 runs, 0 done before" in output
+    assert "4 runs, 0 already finished" in output
     assert "sam-bench sweep tiny tuned=tiny" in output
     runs = tmp_path / "whole" / "runs"
     records = [json.loads(path.read_text()) for path in runs.glob("*/record.json")]
@@ -73,7 +73,7 @@ def test_a_study_from_the_trials_to_the_table(start, tmp_path):
     assert lrs["erm"] == lrs["sam"]
     files = {path.name: path.read_bytes() for path in (tmp_path / "whole" / "tuned" / "tiny").iterdir()}
     assert len(files) == 2
-    assert "4 runs, 4 done before" in ended(start("whole", *WORDS))
+    assert "4 runs, 4 already finished" in ended(start("whole", *WORDS))
 
     killed = start("torn", *WORDS)
     torn = tmp_path / "torn" / "runs"
@@ -88,7 +88,7 @@ def test_a_study_from_the_trials_to_the_table(start, tmp_path):
     for process in family:
         with contextlib.suppress(psutil.NoSuchProcess):
             process.kill()
-    assert "0 done before" not in ended(start("torn", *WORDS))
+    assert "0 already finished" not in ended(start("torn", *WORDS))
     assert {path.name: path.read_bytes() for path in (tmp_path / "torn" / "tuned" / "tiny").iterdir()} == files
 
     output = ended(start("whole", "sweep", "tiny", "tuned=tiny", "--jobs", "2"))

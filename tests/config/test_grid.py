@@ -19,7 +19,7 @@ hydra:
 MISTAKES = {
     "no header": ("# @package _global_", "#", "mine.yaml: the first line of an experiment must be `# @package _global"),
     "a comment above it": ("# @package", "# Mine.\n# @package", "mine.yaml: the first line .* also above comments"),
-    "brackets": ("erm,sam", "[erm,sam]", r"mine.yaml, its grid .*commas and no brackets, `optimizer: erm,sam`"),
+    "brackets": ("erm,sam", "[erm,sam]", r"mine.yaml, its grid .*commas, without brackets: `optimizer: erm,sam`"),
     "a method": ("erm,sam", "erm,smm", r"mine.yaml, its grid .*unknown optimizer 'smm'. Did you mean 'sam'"),
     "an axis": ("optimizer:", "optimizr:", r"mine.yaml, its grid .*unknown key 'optimizr'. Did you mean 'optimizer'"),
     "a key": ("seed:", "optimizer.rhoo:", r"mine.yaml, its grid .*Did you mean 'optimizer.rho'"),

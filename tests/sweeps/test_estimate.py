@@ -32,9 +32,9 @@ def test_a_pause_is_no_start(tmp_path, changes):
 
 def test_a_dry_run_says_when_there_is_no_basis(results_dir, capsys):
     assert main(["sweep", "digits", "--dry-run"]) == 0
-    assert "how long: no basis, because no run of these data sets and models has finished" in capsys.readouterr().out
+    assert "no time estimate: no run of these data sets and models has finished" in capsys.readouterr().out
     write(results_dir, of_cell(plan("digits", ["optimizer=sam", "seed=0"])[0]))
     assert main(["sweep", "digits", "--dry-run"]) == 0
     output = capsys.readouterr().out
-    assert "no basis" not in output
+    assert "no time estimate" not in output
     assert "at once, once the workers have started" in output

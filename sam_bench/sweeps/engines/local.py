@@ -153,7 +153,7 @@ class LocalEngine:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
         try:
             process.start()
-        except BaseException:  # a worker that started all the same sees that nobody listens, and ends
+        except BaseException:  # a worker that started nevertheless notices that nobody listens, and ends
             receive.close()
             raise
         finally:
