@@ -106,7 +106,7 @@ def test_json_and_a_point_that_fails(mine, capsys):
     report = json.loads(capsys.readouterr().out)
     assert report["badge"] == f"Cheap fails sam_bench contract {VERSION}: 3"
     (failed,) = [point for point in report["points"] if point["verdict"] == "failed"]
-    assert failed["seen"] == "2.000 passes a step where it claims 1.000"
+    assert failed["seen"] == "2.000 passes per step, but it claims 1.000"
     assert "claims.passes" in failed["advice"]
 
 
