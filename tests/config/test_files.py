@@ -176,7 +176,7 @@ def test_a_data_set_of_mine_is_not_called_verified(mine, tmp_path, monkeypatch, 
     assert capsys.readouterr().out.startswith("digits: verified\nmy_set: own (nothing is known that could check")
     assert cli.main(["data", "verify", "no_modality"]) == 1
     assert "add `modality: molecule`" in capsys.readouterr().out
-    with pytest.raises(UsageError, match="add `modality: molecule`"):
+    with pytest.raises(UsageError, match="Add `modality: molecule`"):
         compose_specs(["dataset=no_modality"])
 
 
