@@ -43,7 +43,7 @@ CASES = {
             "augment=null": "augment=None",
             "label_noise=1.5": r"label_noise=1.5 .*\[0, 1\]",
             "subset=0": "subset=0 .* integer >= 10, or null",
-            "valid_fraction=1": "valid_fraction=1 .* between 0 and 1",
+            "valid_fraction=1": "valid_fraction=1 .* greater than 0 and less than 1",
             "verify=maybe": "verify=maybe",
             "std=[0,0,0]": "std=.* number > 0",
         }.items()
@@ -133,10 +133,10 @@ def test_the_traceback_is_there_for_who_asks(capsys, results_dir):
 
 
 @pytest.mark.parametrize(("words", "wanted"), [
-    (["optimizer.rho=0.1,0.2"], "these are 2 runs: `sam-bench run -m`"),
-    (["-m", "experiment=quickstart"], "names a tuning study, which Hydra cannot read: sam-bench sweep quickstart"),
-    (["--dataset", "bbbp"], "unknown option --dataset: .*key=value, for instance dataset=bbbp"),
-    (["optimizer.rho=interval(0,1)"], r"optimizer.rho=interval\(0,1\): .* Write the values: optimizer.rho=a,b,c"),
+    (["optimizer.rho=0.1,0.2"], "these are 2 runs. `sam-bench run -m`"),
+    (["-m", "experiment=quickstart"], "names a tuning study, which Hydra cannot read. Use: sam-bench sweep quickstart"),
+    (["--dataset", "bbbp"], "unknown option --dataset. .*key=value, for instance dataset=bbbp"),
+    (["optimizer.rho=interval(0,1)"], r"optimizer.rho=interval\(0,1\): .* List them: optimizer.rho=a,b,c"),
     (["dataset=digits", "model=fastnet_tiny", "threads=0"], "threads=0 .* integer >= 1"),
 ])  # fmt: skip
 def test_run_says_what_to_write_instead(words, wanted, capsys, results_dir):

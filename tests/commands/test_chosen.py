@@ -97,12 +97,12 @@ def test_status_also_knows_failed_and_damaged_runs_by_name(records, capsys):
 @pytest.mark.parametrize(("words", "wanted"), [
     ([], "say which runs: an experiment, as in `sam-bench table quickstart`"),
     (["--runs", "esol-*"], r"--runs esol-\*: no name of the 12 runs"),
-    (["--runs", "results/runs/digits-*"], "write the names alone, as in --runs 'digits-"),
+    (["--runs", "results/runs/digits-*"], "write the name without its folder, as in --runs 'digits-"),
     (["--runs", "*", "seed=0"], "seed=0 cannot be combined with --runs, .* --filter seed=0"),
     (["--runs", "*", "--filter", "optimizer=asam"], "no cell has optimizer=asam"),
     (["dataset=digits", "model=fastnet_tiny", "optimizer=asam"],
-     "Make them with: sam-bench run dataset=digits model=fastnet_tiny optimizer=asam, or set SAM_BENCH_RESULTS"),
-    (["digits", "seed=5"], "Make them with: sam-bench sweep digits seed=5, or"),
+     "Make them with: sam-bench run dataset=digits model=fastnet_tiny optimizer=asam. Or set SAM_BENCH_RESULTS"),
+    (["digits", "seed=5"], "Make them with: sam-bench sweep digits seed=5. Or"),
 ])  # fmt: skip
 def test_what_names_nothing_is_said(records, capsys, words, wanted):
     assert main(["table", *words]) == 2

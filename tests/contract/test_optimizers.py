@@ -53,7 +53,7 @@ def test_the_report():
     assert [point["verdict"] for point in told["points"]] == ["passed", "not applicable", "passed"]
     broken = optimizer_contract(next(kind for kind in BROKEN if BROKEN[kind] == {"3"}), points=ALONE[2:3])
     with pytest.raises(
-        AssertionError, match=r"CountsSteps fails sam_bench contract .*: 3\n3\. passes .* 22 times\. Count"
+        AssertionError, match=r"CountsSteps fails sam_bench contract .*: 3\n3\. it takes .* 22 times\. Count"
     ):
         broken.demand()
 
