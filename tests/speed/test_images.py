@@ -53,10 +53,10 @@ def test_compiled_models_beside_the_others(capsys, monkeypatch, tmp_path):
     ("words", "message"),
     [
         (["--models", "fastnt"], "fastnet"),
-        (["--repeats", "0"], "from 1 on"),
+        (["--repeats", "0"], "at least 1"),
         (["--models", "grover"], "not images"),
         (["--clock", "cpu", "--threads", "2"], "one thread"),
-        (["--set", "base.lr=1"], "changes nothing here"),
+        (["--set", "base.lr=1"], "has no effect here"),
         (["--set", "model.dept=1"], "unknown key"),
     ],
 )

@@ -138,10 +138,10 @@ def test_operations_are_those_of_the_products_and_the_same_in_every_turn():
         (["--dataset", "digits", "--model", "vit_ti", "--set", "model.depth=1"], "speed images"),
         (["--dataset", "chembl"], "Did you mean"),
         (["--set", "model.hiden=3"], "Did you mean"),
-        (["--repeats", "0"], "from 1 on"),
+        (["--repeats", "0"], "at least 1"),
         (["--batch-size", "5000"], "molecules to train on"),
         (["--clock", "cpu", "--threads", "2"], "one thread"),
-        (["--set", "optimizer.rho=1"], "changes nothing here"),
+        (["--set", "optimizer.rho=1"], "has no effect here"),
         (["--against", "/nowhere"], "there is no file /nowhere/sam_bench_step.py"),
     ],
 )

@@ -58,10 +58,10 @@ def test_keys_of_the_base_reach_the_base(capsys):
     (["--model", "gover"], "Did you mean 'grover'"),
     (["--base", "adm"], "Did you mean 'adam'"),
     (["--optimizers", "smam"], "Did you mean 'sam"),
-    (["--set", "model.hidden=3"], "--set model.hidden=3 changes nothing here"),
+    (["--set", "model.hidden=3"], "--set model.hidden=3 has no effect here"),
     (["--set", "base.lrr=3"], "unknown key 'base.lrr'"),
     (["--clock", "cpu", "--threads", "2"], "one thread"),
-    (["--steps", "0"], "from 1 on"),
+    (["--steps", "0"], "at least 1"),
 ])  # fmt: skip
 def test_wrong_requests(words, message, capsys):
     assert main([*SMALL, *words]) == 2
