@@ -11,7 +11,7 @@ from typing import Any
 from sam_bench.api import Record
 from sam_bench.results.arms import COSTS, Arm, Block, flatten
 from sam_bench.results.report import measured, tuning
-from sam_bench.results.tables.table import unit
+from sam_bench.results.tables.cells import unit
 from sam_bench.store.identity import important
 from sam_bench.store.index import curve, score
 

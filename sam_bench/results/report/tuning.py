@@ -1,7 +1,7 @@
 """What the report's charts of tuning read: expected best against trials and cost, trials against their options."""
 
 from sam_bench.results.arms import Block
-from sam_bench.results.tables.table import PERCENT
+from sam_bench.results.tables.cells import PERCENT
 from sam_bench.results.tuned import tunings
 from sam_bench.results.tuning import base_level, curve_of, results_of
 
