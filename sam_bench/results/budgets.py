@@ -11,6 +11,7 @@ from sam_bench.results.tables.render import Cell, Section
 from sam_bench.results.tuned import origins
 
 BUDGETS = {"epochs": "equal epochs", "grad_evals": "equal gradient evaluations", "seconds": "equal seconds"}
+SPENT = {"epochs": "epochs", "grad_evals": "grad_evals", "seconds": "train_seconds"}  # column of a record
 REFERENCE = "sam"  # whose equal-epochs runs say how many seconds everybody gets
 DIGITS = 3  # significant ones of these seconds
 
@@ -42,7 +43,7 @@ def calibrated(records: Sequence[Record]) -> dict[tuple, float]:
 
 def sections(records: Sequence[Record]) -> list[Section]:
     """One table per data set, model and base: metric and difference to erm under each budget that has records."""
-    return [_section(parts) for parts in by_place(records)]
+    return [section(parts) for parts in by_place(records)]
 
 
 def beside(records: Sequence[Record]) -> list[dict[str, Block]]:
@@ -64,7 +65,8 @@ def names(parts: Mapping[str, Block]) -> list[str]:
     return list(dict.fromkeys(arm.name for block in parts.values() for arm in block.arms))
 
 
-def _section(known: Mapping[str, Block]) -> Section:
+def section(known: Mapping[str, Block]) -> Section:
+    """One of `by_place` as a table."""
     first = next(iter(known.values()))
     scale, digits, name = unit(first)
     header = ["optimizer", *(text for budget in known for text in _header(budget, name))]
@@ -83,14 +85,13 @@ def _section(known: Mapping[str, Block]) -> Section:
 
 
 def _header(budget: str, name: str) -> list[str]:
-    spent = {"epochs": "epochs", "grad_evals": "grad_evals", "seconds": "train_seconds"}[budget]
-    return [f"{BUDGETS[budget]}: {name} (n)", "difference to erm [95 %]", f"{spent} spent"]
+    return [f"{BUDGETS[budget]}: {name} (n)", "difference to erm [95 %]", f"{SPENT[budget]} spent"]
 
 
 def _cells(arm: Arm | None, budget: str, scale: float, digits: int) -> list[Cell]:
     if arm is None or not arm.runs:
         return [Cell("-"), Cell("-"), Cell("-")]
-    spent = arm.cost({"epochs": "epochs", "grad_evals": "grad_evals", "seconds": "train_seconds"}[budget])
+    spent = arm.cost(SPENT[budget])
     return [score_cell(arm, scale, digits), difference_cell(arm.versus, scale, digits),
             Cell(number(spent, 1 if budget == "seconds" else 0), value=spent)]  # fmt: skip
 

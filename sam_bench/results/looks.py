@@ -58,6 +58,11 @@ class Look:
         return DASHES[self.dash]
 
     @property
+    def packed(self) -> list[int]:
+        """As the report's scripts have it: the places, and whether it is hollow."""
+        return [self.colour, self.marker, self.dash, int(self.hollow)]
+
+    @property
     def face(self) -> str:
         """What fills the marker on paper."""
         return "white" if self.hollow else self.color
@@ -66,7 +71,8 @@ class Look:
 def looks(found: Sequence[Block]) -> dict[str, Look]:
     """The look of every arm's name.
 
-    The arms of one method share its colour. The first of them has its marker, the others hollow ones and other dashes.
+    The arms of one method share its colour. The one that is called as the method, or else the first, has its marker;
+    the others have hollow ones and other dashes.
     """
     methods = dict.fromkeys(str(arm.labels["optimizer"]) for block in found for arm in block.arms)
     own = looks_of(list(methods))
@@ -74,6 +80,8 @@ def looks(found: Sequence[Block]) -> dict[str, Look]:
     for arm in (arm for block in found for arm in block.arms):
         if arm.name not in names[str(arm.labels["optimizer"])]:
             names[str(arm.labels["optimizer"])].append(arm.name)
+    for method, every in names.items():
+        every.sort(key=lambda name, method=method: name != method)
     return {name: _variant(own[method], n) for method, every in names.items() for n, name in enumerate(every)}
 
 

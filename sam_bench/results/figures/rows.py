@@ -90,7 +90,7 @@ def time_to_target(found: Sequence[Block]) -> Figure | None:
         for axis, clock in zip(row, target.CLOCKS, strict=True):
             for place, (arm, spent) in enumerate(costs.items()):
                 _target_row(axis, place, style[arm.name], [cost[clock] for cost in spent])
-            axis.set(xlabel=f"{CLOCKS[clock]} to the target", xlim=(0, None))
+            axis.set(xlabel=f"{CLOCKS[clock]} to the target\n(right: runs that reach it)", xlim=(0, None))
         name_rows(row[0], [arm.name for arm in costs])
         row[0].set_title(f"{block.title}: valid/{block.metric['name']} of {goal * scale:.4g}", loc="left")
     return figure
@@ -144,8 +144,8 @@ def _budget_panel(axis: Axes, block: Block, names: Sequence[str], style: dict[st
 
 
 def name_rows(axis: Axes, names: Sequence[str]) -> None:
-    """The names beside their rows, half a row of room above the first and below the last."""
-    axis.set(yticks=range(len(names)), yticklabels=names, ylim=(len(names) - 0.5, -0.5))
+    """The names beside their rows, with room above the first and below the last."""
+    axis.set(yticks=range(len(names)), yticklabels=names, ylim=(len(names) - 0.3, -0.7))
 
 
 def _spread(std: float) -> float:
