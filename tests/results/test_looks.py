@@ -127,7 +127,7 @@ def test_the_plain_name_has_the_look_of_the_method_beside_variants_of_another_ta
 @pytest.mark.parametrize("paper", [0, 1])
 @pytest.mark.parametrize("vision", VISION)
 def test_colours_are_told_apart_by_all_readers(vision, paper):
-    """Distance in OKLab; 0.02 is just noticeable. Okabe and Ito's eight have 0.03 for deuteranopes."""
+    """Distance in OKLab; 0.02 is just noticeable."""
     colours = linear([rgb(pair[paper]) for pair in looks.COLOURS])
     seen = np.clip(colours @ np.array(VISION[vision]).T, 0, 1)
     lab = np.cbrt(seen @ np.array(TO_LMS).T) @ np.array(TO_LAB).T

@@ -39,9 +39,16 @@ function span(values, pad) {
   return [low - room, high + room];
 }
 
-// Text that may not be wider than this: about 7 pixels a letter, squeezed where it would be.
+// How wide a text of a chart is, in pixels.
+const ruler = document.createElement("canvas").getContext("2d");
+function widthOf(text) {
+  ruler.font = `13px ${getComputedStyle(document.body).fontFamily}`;
+  return ruler.measureText(text).width;
+}
+
+// Text that may not be wider than this: squeezed where it would be.
 function label(width, attributes, text) {
-  const squeezed = text.length * 7.2 > width ? { textLength: Math.round(width), lengthAdjust: "spacingAndGlyphs" } : {};
+  const squeezed = widthOf(text) > width ? { textLength: Math.round(width), lengthAdjust: "spacingAndGlyphs" } : {};
   return svg("text", { ...attributes, ...squeezed }, text);
 }
 
@@ -53,7 +60,7 @@ function acrossAxis(root, size, xs, xName) {
     root.append(svg("line", { class: "axis", x1: x(tick), x2: x(tick), y1: height - bottom, y2: height - bottom + 4 }));
     root.append(svg("text", { x: x(tick), y: height - bottom + 18, "text-anchor": "middle" }, say(tick)));
   }
-  const middle = Math.min((left + width - right) / 2, Math.max(width / 2, width - xName.length * 3.6));
+  const middle = Math.min((left + width - right) / 2, Math.max(width / 2, width - widthOf(xName) / 2));
   root.append(label(width, { x: middle, y: height - 8, "text-anchor": "middle" }, xName));
   return x;
 }

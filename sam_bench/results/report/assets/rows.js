@@ -5,7 +5,7 @@ const LANE = 9; // pixels below and above a row's middle, for the valid metric a
 // One row for each name: a variant stands in brackets on a second line.
 function rowFrame(text, names, xs, xName, room = 0) {
   const lines = names.map(name => name.split(/ (?=\()/));
-  const most = Math.max(...lines.flat().map(line => line.length)) * 7.2 + 16;
+  const most = Math.max(...lines.flat().map(widthOf)) + 12;
   const left = Math.min(most, SIZE.width * 0.42), tall = lines.some(line => line.length > 1) ? 42 : 36;
   const height = SIZE.top + names.length * tall + SIZE.bottom;
   const size = { ...SIZE, left, height, right: SIZE.right + room };
