@@ -109,11 +109,11 @@ def test_a_table_that_scrolls_says_so_until_its_last_column(visit):
     table = page.locator("#results .scroll").nth(1)
     assert "Scroll sideways" in table.evaluate(HINT)
     table.evaluate("node => { node.scrollLeft = node.scrollWidth; }")
-    page.wait_for_function("document.querySelectorAll('#results .scroll')[1].classList.contains('end')")
+    page.wait_for_selector("#results .scroll.wide.end")
     assert "Scroll back" in table.evaluate(HINT)
     wide = visit(viewport={"width": 2400, "height": 900})
     wide.evaluate("document.body.style.maxWidth = 'none'")
-    wide.wait_for_function("!document.querySelectorAll('#results .scroll')[1].classList.contains('wide')")
+    wide.wait_for_selector("#results .scroll:not(.wide) >> nth=1")
     assert wide.locator("#results .scroll").nth(1).evaluate(HINT) == "none"
 
 
