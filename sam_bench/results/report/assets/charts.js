@@ -56,7 +56,7 @@ function label(width, attributes, text) {
 function acrossAxis(root, size, xs, xName) {
   const { width, height, left, right, bottom } = size;
   const x = value => left + (value - xs[0]) / (xs[1] - xs[0]) * (width - left - right);
-  for (const tick of ticks(...xs, (width - left - right) / 90)) {
+  for (const tick of ticks(...xs, (width - left - right) / 65)) {
     root.append(svg("line", { class: "axis", x1: x(tick), x2: x(tick), y1: height - bottom, y2: height - bottom + 4 }));
     root.append(svg("text", { x: x(tick), y: height - bottom + 18, "text-anchor": "middle" }, say(tick)));
   }
