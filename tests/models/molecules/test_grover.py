@@ -124,6 +124,7 @@ def permuted(packed, seed=0):
     arrays = {
         "rows": packed.keep.numpy(),
         "too_large": np.zeros(0, dtype=np.int64),
+        "odd_valence": np.zeros(0, dtype=np.int64),
         "atoms": packed.atoms.numpy(),
         "bonds": packed.edges.numpy() // 2,
         "atom_table": packed.atom_table.numpy(),
