@@ -10,7 +10,7 @@ from sam_bench.results import budgets, target
 from sam_bench.results.arms import Arm, Block
 from sam_bench.results.figures.plots import CLOCKS, axis_name, grid, mark
 from sam_bench.results.looks import Look, looks
-from sam_bench.results.tables.cells import unit
+from sam_bench.results.tables.cells import number, unit
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -86,13 +86,14 @@ def time_to_target(found: Sequence[Block]) -> Figure | None:
     most = max(len(costs) for _, _, costs in chosen)
     figure, axes = grid(len(chosen), len(target.CLOCKS), height=0.6 + ROW * most, sharey="row")
     for row, (block, goal, costs) in zip(axes, chosen, strict=True):
-        scale = unit(block)[0]
+        scale, digits, name = unit(block)
         for axis, clock in zip(row, target.CLOCKS, strict=True):
             for place, (arm, spent) in enumerate(costs.items()):
                 _target_row(axis, place, style[arm.name], [cost[clock] for cost in spent])
             axis.set(xlabel=f"{CLOCKS[clock]} to the target\n(right: runs that reach it)", xlim=(0, None))
         name_rows(row[0], [arm.name for arm in costs])
-        row[0].set_title(f"{block.title}: valid/{block.metric['name']} of {goal * scale:.4g}", loc="left")
+        target_text = f"target {name.replace('test/', 'valid/')} of {number(goal * scale, digits)}"
+        row[0].set_title(f"{block.title}: {target_text}", loc="left")
     return figure
 
 
