@@ -80,9 +80,8 @@ def looks(found: Sequence[Block]) -> dict[str, Look]:
     for arm in (arm for block in found for arm in block.arms):
         if arm.name not in names[str(arm.labels["optimizer"])]:
             names[str(arm.labels["optimizer"])].append(arm.name)
-    for method, every in names.items():
-        every.sort(key=lambda name, method=method: name != method)
-    return {name: _variant(own[method], n) for method, every in names.items() for n, name in enumerate(every)}
+    ordered = {method: sorted(every, key=method.__ne__) for method, every in names.items()}
+    return {name: _variant(own[method], n) for method, every in ordered.items() for n, name in enumerate(every)}
 
 
 def looks_of(methods: Sequence[str]) -> dict[str, Look]:

@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from sam_bench.api import Record
 from sam_bench.results import budgets, target
 from sam_bench.results.arms import Arm, Block
 from sam_bench.results.figures.plots import CLOCKS, axis_name, grid, mark
@@ -61,7 +62,8 @@ def _explain(figure: Figure, cited: bool) -> None:
     """What stands where in a row."""
     from matplotlib.lines import Line2D
 
-    entries = [("s", QUIET, 4, "test: mean, standard deviation"), ("o", "none", 3, "test: one run")]
+    entries: list[tuple[str, str, float, str]] = [("s", QUIET, 4, "test: mean, standard deviation")]
+    entries += [("o", "none", 3, "test: one run")]
     entries += [("|", QUIET, 6, "valid: mean, standard deviation")]
     entries += [("x", INK, 3.5, "published, under its own protocol")] if cited else []
     handles = [
@@ -110,7 +112,10 @@ def _target_row(axis: Axes, place: int, look: Look, spent: Sequence[float]) -> N
 
 def three_budgets(found: Sequence[Block]) -> Figure | None:
     """Test metric under equal epochs, gradient evaluations and seconds; the line is erm's mean under each."""
-    records = [run for block in found for arm in block.arms for run in (*arm.runs, *arm.failed)]
+    records: list[Record] = []
+    for arm in (arm for block in found for arm in block.arms):
+        records += arm.runs
+        records += arm.failed
     tables = budgets.beside(records)
     if not tables:
         return None
