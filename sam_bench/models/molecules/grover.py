@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from sam_bench.errors import UsageError
+from sam_bench.models.molecules import grover_native
 from sam_bench.models.molecules.bags import at_least_single, bag_sum
 from sam_bench.models.molecules.grover_block import Activation, Block, linear, matrix
 from sam_bench.models.molecules.grover_pretrained import load_pretrained
@@ -35,12 +36,13 @@ class Branch(nn.Module):
         blocks: int,
         dropout: float,
         activation: str,
+        kernels: str = "torch",
     ):
         super().__init__()
         self.embed = matrix(hidden, inputs)
         self.embed_activation = Activation(activation)
         self.embed_norm = nn.LayerNorm(hidden)
-        self.blocks = nn.ModuleList([Block(hidden, heads, depth, dropout, activation) for _ in range(blocks)])
+        self.blocks = nn.ModuleList([Block(hidden, heads, depth, dropout, activation, kernels) for _ in range(blocks)])
         self.wide = linear(atom_features + hidden, 4 * hidden)
         self.wide_activation = Activation(activation)
         self.narrow = linear(4 * hidden, hidden)
@@ -106,16 +108,20 @@ class Grover(nn.Module):
         head_layers: int = 2,
         disagreement: float = 0.1,
         pretrained: str | None = None,
+        kernels: str = "torch",
     ):
         super().__init__()
         if hidden % heads:
             raise UsageError(f"model.hidden={hidden} is not a multiple of model.heads={heads}.")
         check_one(Options, "readout", readout, "model")
+        check_one(Options, "kernels", kernels, "model")
+        if kernels == "native":
+            grover_native.check(hidden, heads, dropout, activation)
         atoms, bonds = inputs["atom_features"], inputs["bond_features"]
         sizes: dict[str, Any] = dict(hidden=hidden, heads=heads, depth=depth, blocks=blocks, dropout=dropout,
                                      activation=activation)  # fmt: skip
-        self.atom_branch = Branch(atoms, atoms, **sizes)
-        self.bond_branch = Branch(atoms + bonds, atoms, **sizes)
+        self.atom_branch = Branch(atoms, atoms, **sizes, kernels=kernels)
+        self.bond_branch = Branch(atoms + bonds, atoms, **sizes, kernels=kernels)
         attend = readout == "self_attention"
         self.readout = SelfAttentiveReadout(hidden, attention_hidden, attention_out) if attend else None
         width = hidden * (attention_out if attend else 1) + inputs["descriptors"]
