@@ -9,28 +9,16 @@ import functools
 import hashlib
 import os
 import platform
-import shutil
 import subprocess
-import sys
 import tempfile
 from pathlib import Path
 
 from sam_bench.errors import UsageError
+from sam_bench.options.compiler import cpp_compiler, no_cpp_compiler
 from sam_bench.store import disk
 
 FLAGS = ("-O3", "-march=native", "-std=c++17", "-shared", "-fPIC")
 SLOWEST = 300  # seconds of a compiler before something is wrong
-
-
-def compiler() -> str:
-    """The C++ compiler of this machine: the variable CXX, else clang++ on a Mac and g++ elsewhere."""
-    return os.environ.get("CXX") or ("clang++" if sys.platform == "darwin" else "g++")
-
-
-def no_compiler() -> str:
-    """What compiling lacks on this machine, "" where nothing. Takes no time."""
-    name = compiler()
-    return "" if shutil.which(name) else f"there is no C++ compiler ({name}; the variable CXX may name another)"
 
 
 def cache_dir() -> Path:
@@ -41,8 +29,11 @@ def cache_dir() -> Path:
 
 @functools.cache
 def library(source: Path) -> ctypes.CDLL:
-    """The library of a C++ file, compiled unless it lies in the cache. Raises UsageError where it cannot be compiled."""
-    if lacking := no_compiler():
+    """The library of a C++ file and the headers beside it, from the cache, or compiled.
+
+    Raises UsageError where there is no compiler, where it fails, and where the cache cannot be written.
+    """
+    if lacking := no_cpp_compiler():
         raise UsageError(f"model.kernels=native: {lacking}. Install one, or run with model.kernels=torch.")
     made = cache_dir() / f"{source.stem}-{_fingerprint(source)}.so"
     if not made.exists():
@@ -52,8 +43,11 @@ def library(source: Path) -> ctypes.CDLL:
 
 def _fingerprint(source: Path) -> str:
     """Of all that the code depends on. Homes are shared by machines with other instructions."""
-    version = subprocess.run([compiler(), "--version"], capture_output=True, text=True, timeout=SLOWEST, check=False)
-    parts = [source.read_text(encoding="utf-8"), " ".join(FLAGS), version.stdout, platform.machine(), _instructions()]
+    version = subprocess.run(
+        [cpp_compiler(), "--version"], capture_output=True, text=True, timeout=SLOWEST, check=False
+    )
+    texts = [path.read_text(encoding="utf-8") for path in (source, *sorted(source.parent.glob("*.h")))]
+    parts = [*texts, " ".join(FLAGS), version.stdout, platform.machine(), _instructions()]
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
 
 
@@ -73,13 +67,14 @@ def _compile(source: Path, made: Path) -> None:
         descriptor, draft = tempfile.mkstemp(suffix=".so", dir=made.parent)
     os.close(descriptor)
     try:
-        words = [compiler(), *FLAGS, str(source), "-o", draft]
+        words = [cpp_compiler(), *FLAGS, str(source), "-o", draft]
         done = subprocess.run(words, capture_output=True, text=True, timeout=SLOWEST, check=False)
         if done.returncode:
             told = next((line for line in done.stderr.splitlines() if "error" in line), done.stderr.strip()[-300:])
-            raise UsageError(f"model.kernels=native: {compiler()} failed: {told}\nRun with model.kernels=torch.")
+            raise UsageError(f"model.kernels=native: {cpp_compiler()} failed: {told}\nRun with model.kernels=torch.")
         os.replace(draft, made)  # as a whole: another process may be looking
     except subprocess.TimeoutExpired:
-        raise UsageError(f"model.kernels=native: {compiler()} took more than {SLOWEST} s. Run with torch's.") from None
+        told = f"{cpp_compiler()} took more than {SLOWEST} s. Run with model.kernels=torch."
+        raise UsageError(f"model.kernels=native: {told}") from None
     finally:
         Path(draft).unlink(missing_ok=True)

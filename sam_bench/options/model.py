@@ -76,9 +76,9 @@ class Grover(Graph):
     head_layers: Annotated[Size, "linear layers of the output networks"]
     disagreement: Annotated[float, at_least(0), "weight of the penalty on heads that disagree"]
     pretrained: Annotated[str | None, "file of GROVER's published weights"] = None
-    kernels: Annotated[Literal["torch", "native"], "native: C++ on a CPU, compiled when first needed (molecules.md)"] = (
-        "torch"
-    )
+    kernels: Annotated[
+        Literal["torch", "native"], "native: C++ on a CPU, compiled when first needed (molecules.md)"
+    ] = "torch"
 
 
 @dataclass(frozen=True, kw_only=True)

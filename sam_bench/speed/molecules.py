@@ -76,6 +76,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     device = prepare(args)
     words = [f"model={args.model}", f"dataset={args.dataset}", f"base={args.base}", *args.overrides]
     config = compose.compose_specs(words)[0].config
+    if config["model"].get("kernels") == "native" and "bf16" in args.precision:
+        raise UsageError("model.kernels=native computes in fp32: add --precision fp32.")
     if config["dataset"]["modality"] != "molecule":
         raise UsageError(f"{args.dataset} holds {config['dataset']['modality']}s; see `sam-bench speed images`.")
     task = build.build_task(config, places.data_dir())

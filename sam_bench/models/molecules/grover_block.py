@@ -134,9 +134,7 @@ def attend(
 class Block(nn.Module):
     """3 x heads message networks (dyMPN), then attention of every row over the heads' messages (section 4.1)."""
 
-    def __init__(
-        self, hidden: int, heads: int, depth: int, dropout: float, activation: str, kernels: str = "torch"
-    ):
+    def __init__(self, hidden: int, heads: int, depth: int, dropout: float, activation: str, kernels: str = "torch"):
         super().__init__()
         self.heads, self.depth, self.dropout, self.kernels = heads, depth, dropout, kernels
         self.hop = nn.ParameterList([matrix(hidden, hidden) for _ in range(3 * heads)])  # all queries, keys, values

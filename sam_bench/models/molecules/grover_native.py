@@ -1,4 +1,4 @@
-"""The message networks and the attention of a block in C++ (grover_native.cpp): model.kernels=native.
+"""The message networks and the attention of a block in C++ (grover_cpp/): model.kernels=native.
 
 It computes what grover_cache.project_in_cache and grover_block.attend compute (a test compares them), for ReLU without
 dropout, in float32, on one thread of a CPU. All that a pass needs lies in one buffer. A buffer is used again by the
@@ -16,7 +16,7 @@ from torch import Tensor
 from sam_bench.errors import UsageError
 from sam_bench.models.native import library
 
-SOURCE = Path(__file__).with_suffix(".cpp")
+SOURCE = Path(__file__).with_name("grover_cpp") / "block.cpp"
 Plain = Callable[[Tensor, Sequence[Tensor], Tensor, Tensor], Tensor]
 _spare: list[Tensor] = []
 
@@ -52,8 +52,9 @@ def fits(x: Tensor) -> bool:
 class _Attended(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, bags: tuple, hops: list[int], plain: Plain, weight: Tensor, bias: Tensor, *matrices: Tensor
-    ) -> Tensor:
+        ctx: Any, x: Tensor, bags: tuple, hops: list[int], plain: Plain | None, weight: Tensor, bias: Tensor,
+        *matrices: Tensor,
+    ) -> Tensor:  # fmt: skip
         heads = len(matrices) // 3
         x, weight, bias = x.contiguous(), weight.contiguous(), bias.contiguous()
         matrices = tuple(matrix.contiguous() for matrix in matrices)
@@ -62,8 +63,9 @@ class _Attended(torch.autograd.Function):
         out = x.new_empty(len(x), heads * x.shape[1])
         given = _address(x), _addresses(matrices), _address(weight), _address(bias), _address(buffer), _address(out)
         library(SOURCE).forward(ctypes.byref(shape), _integers(hops), ctypes.byref(_relation(bags[:2])), *given)
-        ctx.save_for_backward(x, weight, bias, *matrices)
-        ctx.bags, ctx.hops, ctx.plain, ctx.shape, ctx.buffer = bags, hops, plain, shape, buffer
+        if plain is not None:  # there will be a backward pass
+            ctx.save_for_backward(x, weight, bias, *matrices)
+            ctx.bags, ctx.hops, ctx.plain, ctx.shape, ctx.buffer = bags, hops, plain, shape, buffer
         return out
 
     @staticmethod
@@ -98,14 +100,16 @@ def _differentiable_gradient(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...
 
 
 def _buffer(shape: _Shape) -> Tensor:
-    """One of those that are not in use, if it is large enough; else a new one, larger than this pass needs."""
+    """The smallest of those not in use that is large enough; else a new one, with room for somewhat larger passes."""
     size = library(SOURCE).floats
     size.restype = ctypes.c_int64
     needed = size(ctypes.byref(shape))
-    while _spare:
-        buffer = _spare.pop()
+    _spare.sort(key=len)
+    for place, buffer in enumerate(_spare):
         if len(buffer) >= needed:
-            return buffer
+            return _spare.pop(place)
+    if _spare:
+        _spare.pop()  # the new one takes its place
     return torch.empty(needed + needed // 4)
 
 
@@ -135,4 +139,6 @@ def attended(
     The networks are k/3 queries, as many keys and as many values; network i takes hops[i] hops. bags are int32 and hold
     the relation and its transpose. plain(x, matrices, weight, bias) computes the same, for second derivatives.
     """
-    return _Attended.apply(x, bags, hops, plain, weight, bias, *matrices)
+    if any(part.dtype != torch.int32 or not part.is_contiguous() for part in bags):
+        raise TypeError("the bags of a relation are contiguous int32 tensors")  # the C++ would read something else
+    return _Attended.apply(x, bags, hops, plain if torch.is_grad_enabled() else None, weight, bias, *matrices)
