@@ -47,18 +47,25 @@ struct Product {  // out (rows, width) = init + a (rows, depth) * b (depth, widt
 
 template <int R, int T>
 static inline void tile(const Product& p, int64_t row, int64_t column) {
-  Vector sum[R][T];
+  Vector sum[R][T];  // in registers: all loops over it are unrolled
+#pragma GCC unroll 16
   for (int r = 0; r < R; r++)
+#pragma GCC unroll 16
     for (int t = 0; t < T; t++)
       sum[r][t] = p.init ? load(p.init + (row + r) * p.init_down + column + t * LANES) : Vector{};
   const float *a = p.a + row * p.down, *b = p.b + column;
   for (int64_t k = 0; k < p.depth; k++, a += p.on, b += p.width) {
     Vector line[T];
+#pragma GCC unroll 16
     for (int t = 0; t < T; t++) line[t] = load(b + t * LANES);
+#pragma GCC unroll 16
     for (int r = 0; r < R; r++)
+#pragma GCC unroll 16
       for (int t = 0; t < T; t++) sum[r][t] += a[r * p.down] * line[t];
   }
+#pragma GCC unroll 16
   for (int r = 0; r < R; r++)
+#pragma GCC unroll 16
     for (int t = 0; t < T; t++) {
       Vector v = sum[r][t];
       if (p.relu) v = v < 0.0f ? Vector{} : v;  // NaN stays NaN
@@ -66,26 +73,28 @@ static inline void tile(const Product& p, int64_t row, int64_t column) {
     }
 }
 
+template <int R, int T>
+static void down(const Product& p, int64_t row, int64_t column) {
+  for (; row + R <= p.rows; row += R) tile<R, T>(p, row, column);
+  if constexpr (R > 1) down<R / 2, T>(p, row, column);
+}
+
+// As many rows as the registers hold sums of, so that a line of b is read seldom.
 template <int T>
 static void columns(const Product& p, int64_t column) {
-  constexpr int fit = (REGISTERS - 2 - T) / T, R = fit > 12 ? 12 : fit < 1 ? 1 : fit;
-  int64_t row = 0;
-  for (; row + R <= p.rows; row += R) tile<R, T>(p, row, column);
-  for (; row < p.rows; row++) tile<1, T>(p, row, column);
+  constexpr int fit = (REGISTERS - 2 - T) / T;
+  down<fit >= 12 ? 12 : fit >= 8 ? 8 : fit >= 6 ? 6 : 4, T>(p, 0, column);
 }
 
 static void multiply(const Product& p) {
-  constexpr int64_t most = REGISTERS >= 32 ? 7 : 4;
+  constexpr int64_t most = REGISTERS >= 32 ? 4 : 2;  // vectors side by side
   for (int64_t column = 0; column < p.width;) {
     int64_t left = (p.width - column) / LANES, parts = (left + most - 1) / most, now = (left + parts - 1) / parts;
     switch (now) {
       case 1: columns<1>(p, column); break;
       case 2: columns<2>(p, column); break;
       case 3: columns<3>(p, column); break;
-      case 4: columns<4>(p, column); break;
-      case 5: columns<5>(p, column); break;
-      case 6: columns<6>(p, column); break;
-      default: columns<7>(p, column);
+      default: columns<4>(p, column);
     }
     column += now * LANES;
   }
