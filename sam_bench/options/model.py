@@ -76,8 +76,12 @@ class Grover(Graph):
     head_layers: Annotated[Size, "linear layers of the output networks"]
     disagreement: Annotated[float, at_least(0), "weight of the penalty on heads that disagree"]
     pretrained: Annotated[str | None, "file of GROVER's published weights"] = None
+    init: Annotated[
+        Literal["library", "published"], "`published`: all vectors are zero, as in GROVER's code (docs/grover.md)"
+    ] = "library"
     kernels: Annotated[
-        Literal["torch", "native"], "native: C++ on a CPU, compiled when first needed (molecules.md)"
+        Literal["torch", "native"],
+        "`native`: C++ for a CPU, in fp32, compiled when first asked for (docs/molecules.md)",
     ] = "torch"
 
 

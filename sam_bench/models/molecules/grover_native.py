@@ -1,8 +1,8 @@
 """The message networks and the attention of a block in C++ (grover_cpp/): model.kernels=native.
 
 It computes what grover_cache.project_in_cache and grover_block.attend compute (a test compares them), for ReLU without
-dropout, in float32, on one thread of a CPU. All that a pass needs lies in one buffer. A buffer is used again by the
-next pass: to get 30 MB from the system and give them back took 5 ms of each pass.
+dropout, in float32, on one thread of a CPU. All that a pass needs lies in one buffer of some 30 MB. The next pass uses
+it again, so that the system does not have to clear new memory for every pass.
 """
 
 import ctypes
