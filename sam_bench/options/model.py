@@ -76,6 +76,14 @@ class Grover(Graph):
     head_layers: Annotated[Size, "linear layers of the output networks"]
     disagreement: Annotated[float, at_least(0), "weight of the penalty on differing heads"]
     pretrained: Annotated[str | None, "file with GROVER's published weights"] = None
+    init: Annotated[
+        Literal["library", "published"],
+        "initial values; `published`: all vectors are zero, as in GROVER's code (docs/grover.md)",
+    ] = "library"
+    kernels: Annotated[
+        Literal["torch", "native"],
+        "`native`: C++ code for a CPU, in fp32, compiled at its first use (docs/molecules.md)",
+    ] = "torch"
 
 
 @dataclass(frozen=True, kw_only=True)

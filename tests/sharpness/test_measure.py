@@ -116,7 +116,7 @@ def test_measuring_twice_gives_the_same_numbers(digits, tmp_path):
 
 def test_successive_gradients_come_from_the_very_same_training(digits, capsys):
     assert main(["sharpness", *DIGITS, "optimizer=erm,sam", "seed=0", "--gradients", "--every", "4"]) == 0
-    assert capsys.readouterr().out.count("the same weights again") == 2
+    assert capsys.readouterr().out.count("the same final weights as the run") == 2
     for path in (digits / "gradients").iterdir():
         content = added.read(path)
         rows = content["rows"]

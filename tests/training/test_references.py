@@ -69,5 +69,5 @@ def test_another_split_than_the_records_is_refused():
 
 def test_images_are_refused(tmp_path):
     config = compose.compose_specs(["dataset=digits", "model=vit_ti"])[0].config
-    with pytest.raises(UsageError, match="references read molecules"):
+    with pytest.raises(UsageError, match="references need molecules"):
         references.scores(config, tmp_path)
