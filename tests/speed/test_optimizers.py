@@ -1,6 +1,7 @@
 """sam-bench speed optimizers: it runs at the smallest sizes, counts passes and memory, refuses what makes no sense."""
 
 import json
+import statistics
 
 import pytest
 
@@ -35,7 +36,23 @@ def test_the_table(capsys, tmp_path):
     printed = capsys.readouterr().out
     assert "Cost of a step" in printed
     assert "| sam | 2.00 |" in printed
+    assert "Cost of a part of a pass" not in printed
     assert json.loads(file.read_text())["conditions"]["base"] == "sgd"
+
+
+def test_a_part_of_a_pass_has_its_measured_cost(capsys):
+    assert main([*SMALL, "--batch-size", "8", "--optimizers", "erm", "esam", "ausam", "--json", "-"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    parts = {(row["samples"], row["backward"]): row for row in found["parts"]}
+    assert {row["of"] for row in parts.values()} == {8}
+    assert (8, True) not in parts
+    assert {(8, False), (4, True)} <= parts.keys()  # ESAM's forward pass, half a batch of AUSAM
+    half, rows = statistics.median(parts[4, True]["ratio"]), {row["method"]: row for row in found["rows"]}
+    assert rows["erm"]["floor"] == 1
+    assert rows["erm"]["beyond_floor_percent"] == pytest.approx(rows["erm"]["overhead_percent"])
+    assert rows["ausam"]["floor"] == pytest.approx(2 * half)
+    assert rows["ausam"]["passes_per_step"] == 1
+    assert len(rows["ausam"]["beyond_floor_percent"]) == 2
 
 
 def test_a_model_of_images_and_one_of_molecules(capsys, monkeypatch, tmp_path):
