@@ -20,12 +20,15 @@ def rows(capsys, *words: str) -> dict:
 @pytest.mark.slow
 def test_passes_and_memory_beside_another_package(capsys):
     pytest.importorskip("pytorch_optimizer")
-    found = rows(capsys, "--optimizers", "erm", "sam", "looksam", "--against", "pytorch_optimizer", "--clock", "cpu")
+    names = ("erm", "sam", "looksam", "fsam", "asam")
+    found = rows(capsys, "--optimizers", *names, "--against", "pytorch_optimizer", "--clock", "cpu")
     assert found["erm"]["passes_per_step"] == 1
     assert found["sam"]["passes_per_step"] == found["sam (pytorch_optimizer)"]["passes_per_step"] == 2
     assert found["looksam (pytorch_optimizer)"]["passes_per_step"] > found["looksam"]["passes_per_step"]
     assert found["erm"]["extra_memory"] == pytest.approx(0, abs=0.01)
     assert found["sam"]["extra_memory"] > 0.99
+    for name in ("sam", "fsam", "asam"):  # at most one vector more
+        assert found[name]["extra_memory"] < found[f"{name} (pytorch_optimizer)"]["extra_memory"] + 1.01
     assert [len(found["sam"][key]) for key in ("ratio", "overhead_percent", "own_percent")] == [2, 2, 2]
     assert found["conditions"]["threads"] == 1
 
