@@ -7,6 +7,8 @@ from itertools import chain
 from joblib import Parallel, delayed
 from rdkit import Chem, rdBase
 
+from sam_bench.datasets.molecules.chemistry import parse
+
 PARALLEL_FROM = 5000  # with fewer molecules, starting processes takes longer than the work
 CHUNK = 1000
 
@@ -34,7 +36,7 @@ def renumbered(smiles: Iterable[str]) -> list[str]:
     found = []
     with rdBase.BlockLogs():
         for text in smiles:
-            molecule = Chem.MolFromSmiles(text)
+            molecule = parse(text, any_valence=True)
             order = list(range(molecule.GetNumAtoms()))[::-1]
             found.append(Chem.MolToSmiles(Chem.RenumberAtoms(molecule, order), canonical=False))
     return found
