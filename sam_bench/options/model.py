@@ -76,6 +76,9 @@ class Grover(Graph):
     head_layers: Annotated[Size, "linear layers of the output networks"]
     disagreement: Annotated[float, at_least(0), "weight of the penalty on heads that disagree"]
     pretrained: Annotated[str | None, "file of GROVER's published weights"] = None
+    init: Annotated[
+        Literal["library", "published"], "`published`: all vectors are zero, as in GROVER's code (docs/grover.md)"
+    ] = "library"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,6 +4,8 @@ from collections.abc import Iterable
 
 from rdkit import Chem, rdBase
 
+from sam_bench.datasets.molecules.chemistry import parse
+
 
 def canonical(smiles: Iterable[str]) -> list[str]:
     """RDKit's canonical SMILES of each, or the text itself if RDKit cannot read it."""
@@ -20,7 +22,7 @@ def renumbered(smiles: Iterable[str]) -> list[str]:
     found = []
     with rdBase.BlockLogs():
         for text in smiles:
-            molecule = Chem.MolFromSmiles(text)
+            molecule = parse(text, any_valence=True)
             order = list(range(molecule.GetNumAtoms()))[::-1]
             found.append(Chem.MolToSmiles(Chem.RenumberAtoms(molecule, order), canonical=False))
     return found

@@ -49,17 +49,21 @@ class Molecules:
 
 def assemble(table: Table, *, name: str, modality: str, kind: str, metric: str, split: str,
              fractions: Sequence[float], split_seed: int, features: str, descriptors: bool, data_dir: Path,
-             verified: bool, max_atoms: int = MAX_ATOMS, notes: Sequence[str] = (),
+             verified: bool, max_atoms: int = MAX_ATOMS, any_valence: bool = False, notes: Sequence[str] = (),
              official: dict[str, np.ndarray] | None = None,
              evaluate: Callable[[np.ndarray, np.ndarray], tuple[float, list[str]]] | None = None) -> Task:  # fmt: skip
     """The task of a table; `official` are the row numbers of a published split, used with split=official.
 
-    Molecules of more than `max_atoms` atoms are left out. Raises UsageError if no molecule can be parsed or the split
+    Molecules of more than `max_atoms` atoms are left out. any_valence reads those that fail only RDKit's check of
+    valences, with a note. Raises UsageError if no molecule can be parsed or the split
     does not exist.
     """
     _check(name, kind, metric, split, fractions, official)
     cache = _cache(data_dir)
-    packed = featurize(table.smiles, cache_dir=cache, descriptors=descriptors, features=features, max_atoms=max_atoms)
+    packed = featurize(
+        table.smiles, cache_dir=cache, descriptors=descriptors, features=features, max_atoms=max_atoms,
+        any_valence=any_valence,
+    )  # fmt: skip
     keep = np.asarray(packed.keep)
     if split == "official":
         assert official is not None  # _check has made sure of this
@@ -110,9 +114,10 @@ def _cache(data_dir: Path) -> Path | None:
 
 def left_out(table: Table, packed: PackedMolecules, max_atoms: int,
              official: dict[str, np.ndarray] | None = None) -> list[str]:  # fmt: skip
-    """Notes that count the SMILES left out and name their lines, for each part of a published split.
+    """Notes that count the SMILES left out, or read without a check, and name their lines.
 
-    They do not show the SMILES: a record may be published, and the user's molecules may be private.
+    For a published split they say how many of each part are left out. They do not show the SMILES: a record may be
+    published, and the user's molecules may be private.
     """
     reasons = {
         "cannot be parsed": packed.unparsable,
@@ -126,6 +131,11 @@ def left_out(table: Table, packed: PackedMolecules, max_atoms: int,
             notes.append(
                 f"{len(lost)} of {len(table.smiles)} SMILES {reason} and are left out{where}: {_lines(table, lost)}"
             )
+    if odd := packed.odd_valence:
+        notes.append(
+            f"{len(odd)} of {len(table.smiles)} SMILES fail RDKit's check of valences and are read without it: "
+            f"{_lines(table, odd)}"
+        )
     return notes
 
 

@@ -41,16 +41,35 @@ class Chunk(NamedTuple):
     atom_values: np.ndarray  # (atoms, 0 or 2) float32: what is not a small integer
     ends: np.ndarray  # (bonds, 2) int32, the two atoms, counted inside the molecule
     too_large: np.ndarray  # (k,) int64, rows that were left out for their size
+    odd_valence: np.ndarray  # (k,) int64, rows that were read without RDKit's check of valences
     distances: np.ndarray  # (sum of atoms^2 or 0,) uint8, bonds on the shortest path; 255 is not connected
     descriptors: np.ndarray  # (m, 0 or number of RDKit descriptors) float32
 
 
-def parse(smiles: object) -> Chem.Mol | None:
-    """The molecule of a SMILES string, or None if RDKit cannot read it or it has no atom."""
+def parse(smiles: object, *, any_valence: bool = False) -> Chem.Mol | None:
+    """The molecule of a SMILES string, or None if RDKit cannot read it or it has no atom.
+
+    any_valence reads a molecule that RDKit refuses once more, without the check of valences: an aluminium with six
+    bonds was readable when OGB's sets were made, and is not today. All other molecules stay as they are.
+    """
     if not isinstance(smiles, str):
         return None
     mol = Chem.MolFromSmiles(smiles)
+    if mol is None and any_valence:
+        mol = _unchecked(smiles)
     return mol if mol is not None and mol.GetNumAtoms() else None
+
+
+def _unchecked(smiles: str) -> Chem.Mol | None:
+    mol = Chem.MolFromSmiles(smiles, sanitize=False)
+    if mol is None:
+        return None
+    mol.UpdatePropertyCache(strict=False)
+    # The same order as in MolFromSmiles: hydrogens, checks (but for valences), stereo.
+    mol = Chem.RemoveHs(mol, updateExplicitCount=True, sanitize=False)
+    failed = Chem.SanitizeMol(mol, Chem.SANITIZE_ALL ^ Chem.SANITIZE_PROPERTIES, catchErrors=True)
+    Chem.AssignStereochemistry(mol, cleanIt=True, force=True)
+    return None if failed else mol
 
 
 def too_large(smiles: object, max_atoms: int) -> bool:
@@ -209,19 +228,25 @@ def _table(rows: list, columns: int, dtype: type) -> np.ndarray:
 
 
 def read_chunk(
-    smiles: Sequence[object], first_row: int, features: str, descriptors: bool, max_atoms: int = MAX_ATOMS
-) -> Chunk:
-    """Codes of the molecules that RDKit can read and that are not too large; `rows` leaves the others out."""
+    smiles: Sequence[object], first_row: int, features: str, descriptors: bool, max_atoms: int = MAX_ATOMS,
+    any_valence: bool = False,
+) -> Chunk:  # fmt: skip
+    """Codes of the molecules that RDKit can read (see `parse`) and that are not too large; `rows` names them."""
     # RDKit's types lack DisableLog. The caller names every unreadable SMILES once.
     RDLogger.DisableLog("rdApp.*")  # type: ignore[attr-defined]
     chosen = FEATURE_SETS[features]
-    rows, sizes, atoms, bonds, ends, distances, described, large = [], [], [], [], [], [], [], []
+    rows, sizes, atoms, bonds, ends, distances, described, large, odd = [], [], [], [], [], [], [], [], []
     values: list[tuple] = []
     for row, text in enumerate(smiles, start=first_row):
-        if too_large(text, max_atoms) or ((mol := parse(text)) and mol.GetNumAtoms() > max_atoms):
+        if too_large(text, max_atoms):
             large.append(row)
             continue
-        if mol is None:
+        if (mol := parse(text)) is None:
+            if not any_valence or (mol := parse(text, any_valence=True)) is None:
+                continue
+            odd.append(row)
+        if mol.GetNumAtoms() > max_atoms:
+            large.append(row)
             continue
         rows.append(row)
         sizes.append((mol.GetNumAtoms(), mol.GetNumBonds()))
@@ -242,6 +267,7 @@ def read_chunk(
         atom_values=np.nan_to_num(_table(values, chosen.value_columns, np.float32), posinf=0.0, neginf=0.0),
         ends=_table(ends, 2, np.int32),
         too_large=np.array(large, dtype=np.int64),
+        odd_valence=np.array(odd, dtype=np.int64),
         distances=np.concatenate(distances) if distances else np.zeros(0, np.uint8),
         descriptors=_table(described, len(Descriptors.descList) if descriptors else 0, np.float32),
     )

@@ -17,7 +17,7 @@ from sam_bench.datasets.molecules.encode import ENCODINGS
 from sam_bench.datasets.molecules.packed import PackedMolecules
 from sam_bench.errors import UsageError, did_you_mean
 
-FORMAT = 2  # raise it when the meaning of a cached file changes
+FORMAT = 3  # raise it when the meaning of a cached file changes
 _CHUNK = 256  # molecules per call of a worker: some tens of milliseconds
 _SERIAL = 2048  # below this, starting workers costs more than it saves
 
@@ -30,11 +30,13 @@ def featurize(
     descriptors: bool = False,
     features: str = "grover",
     max_atoms: int = MAX_ATOMS,
+    any_valence: bool = False,
     progress: bool = True,
 ) -> PackedMolecules:
     """Parse all SMILES once and pack the molecules. Rows that RDKit cannot read are listed in `.unparsable`.
 
-    Molecules of more than `max_atoms` atoms are left out and listed in `.too_large`.
+    Molecules of more than `max_atoms` atoms are left out and listed in `.too_large`. any_valence reads what fails only
+    RDKit's check of valences; `.odd_valence` lists these rows.
 
     features: "grover" (151 atom and 14 bond numbers, Rong et al. 2020), "ogb" (9 and 3 integers) or "compt" (115 and
     13, Chen et al. 2021, with the distances between atoms). descriptors adds RDKit's 2D descriptors. cache_dir None
@@ -47,11 +49,11 @@ def featurize(
     path = (
         None
         if cache_dir is None
-        else Path(cache_dir) / f"{features}-{_key(smiles, features, descriptors, max_atoms)}.npz"
+        else Path(cache_dir) / f"{features}-{_key(smiles, features, descriptors, max_atoms, any_valence)}.npz"
     )
     arrays = _load(path) if path is not None else None
     if arrays is None:
-        arrays = _pack(list(_read(smiles, features, descriptors, max_atoms, jobs, progress)), features)
+        arrays = _pack(list(_read(smiles, features, descriptors, max_atoms, any_valence, jobs, progress)), features)
         if path is not None:
             _store(path, arrays)
     if not len(arrays["rows"]):
@@ -68,8 +70,8 @@ def _nothing_left(total: int, large: int, max_atoms: int) -> str:
     return f"RDKit could read none of the {total} SMILES. Is it the right column?"
 
 
-def _key(smiles: list[str], features: str, descriptors: bool, max_atoms: int) -> str:
-    head = f"{FORMAT}|{rdkit.__version__}|{features}|{descriptors}|{max_atoms}|{len(smiles)}\n"
+def _key(smiles: list[str], features: str, descriptors: bool, max_atoms: int, any_valence: bool) -> str:
+    head = f"{FORMAT}|{rdkit.__version__}|{features}|{descriptors}|{max_atoms}|{any_valence}|{len(smiles)}\n"
     return hashlib.sha256((head + "\n".join(map(str, smiles))).encode()).hexdigest()[:32]
 
 
@@ -79,12 +81,18 @@ def _cores() -> int:
 
 
 def _read(
-    smiles: list[str], features: str, descriptors: bool, max_atoms: int, jobs: int | None, progress: bool
+    smiles: list[str],
+    features: str,
+    descriptors: bool,
+    max_atoms: int,
+    any_valence: bool,
+    jobs: int | None,
+    progress: bool,
 ) -> Iterator[Chunk]:
     jobs = jobs or _cores()
     costly = len(smiles) * (10 if descriptors else 1)
     calls = (
-        delayed(read_chunk)(smiles[i : i + _CHUNK], i, features, descriptors, max_atoms)
+        delayed(read_chunk)(smiles[i : i + _CHUNK], i, features, descriptors, max_atoms, any_valence)
         for i in range(0, len(smiles), _CHUNK)
     )
     # These processes do not import the caller's script, so featurising works in a notebook and in a script without
@@ -103,7 +111,7 @@ def _pack(chunks: list[Chunk], features: str) -> dict[str, np.ndarray]:
     whole = Chunk(*(np.concatenate(parts) for parts in zip(*chunks, strict=True)))
     atoms, atom_code = np.unique(whole.atom_codes, axis=0, return_inverse=True)
     bonds, bond_code = np.unique(whole.bond_codes, axis=0, return_inverse=True)
-    kept = ("rows", "atoms", "bonds", "atom_values", "ends", "too_large", "distances", "descriptors")
+    kept = ("rows", "atoms", "bonds", "atom_values", "ends", "too_large", "odd_valence", "distances", "descriptors")
     encoding = ENCODINGS[features]
     return {name: getattr(whole, name) for name in kept} | {
         "atom_table": encoding.atoms(atoms),

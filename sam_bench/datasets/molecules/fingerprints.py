@@ -3,8 +3,10 @@
 from collections.abc import Sequence
 
 import numpy as np
-from rdkit import Chem, rdBase
+from rdkit import rdBase
 from rdkit.Chem import rdFingerprintGenerator
+
+from sam_bench.datasets.molecules.chemistry import parse
 
 
 def morgan(smiles: Sequence[str], radius: int = 2, bits: int = 2048) -> np.ndarray:
@@ -14,5 +16,5 @@ def morgan(smiles: Sequence[str], radius: int = 2, bits: int = 2048) -> np.ndarr
     """
     generator = rdFingerprintGenerator.GetMorganGenerator(radius=radius, fpSize=bits)
     with rdBase.BlockLogs():  # RDKit's remarks were printed when the SMILES was featurised
-        rows = [generator.GetCountFingerprintAsNumPy(Chem.MolFromSmiles(text)) for text in smiles]
+        rows = [generator.GetCountFingerprintAsNumPy(parse(text, any_valence=True)) for text in smiles]
     return np.array(rows, dtype=np.float32).reshape(len(smiles), bits)

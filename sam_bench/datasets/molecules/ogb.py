@@ -33,9 +33,10 @@ def load(*, name: str, modality: str, kind: str, metric: str, split: str, fracti
          split_seed: int, max_atoms: int = MAX_ATOMS) -> Task:  # fmt: skip
     """The task of one OGB set, from the folder that the ogb package unpacks to; else the archive is fetched.
 
-    SMILES and labels are those of mapping/mol.csv.gz. RDKit reads atoms and bonds; features=ogb gives OGB's 9 and 3
-    integers. `sha256` is the checksum of the four files that are read. Raises UsageError if the checksum is known and
-    wrong (unless `verify` is off), and for an incomplete folder.
+    SMILES and labels are those of mapping/mol.csv.gz. RDKit reads atoms and bonds, those of molecules with an odd
+    valence too, so that no molecule of the benchmark is missing; features=ogb gives OGB's 9 and 3 integers. `sha256` is
+    the checksum of the four files that are read. Raises UsageError if the checksum is known and wrong (unless `verify`
+    is off), and for an incomplete folder.
     """
     folder = _folder(name, File(**file), data_dir, verify)
     notes = []
@@ -52,7 +53,7 @@ def load(*, name: str, modality: str, kind: str, metric: str, split: str, fracti
     return assemble(
         rows, name=name, modality=modality, kind=kind, metric=metric, split=split, fractions=fractions,
         split_seed=split_seed, features=features, descriptors=descriptors, max_atoms=max_atoms, data_dir=data_dir,
-        verified=not wrong, notes=notes, official=_official(folder, len(rows.smiles)), evaluate=judge,
+        any_valence=True, verified=not wrong, notes=notes, official=_official(folder, len(rows.smiles)), evaluate=judge,
     )  # fmt: skip
 
 

@@ -16,7 +16,8 @@ class PackedMolecules:
     """All molecules of a data set, one behind the other: their features on a device, their relations on the CPU.
 
     `keep` (M,) int64: molecule i of this object is row keep[i] of the SMILES list. `unparsable` are the rows that RDKit
-    could not read, `too_large` those with too many atoms. `arrays` come from featurize.py.
+    could not read, `too_large` those with too many atoms, `odd_valence` those that it read without
+    its check of valences. `arrays` come from featurize.py.
     """
 
     def __init__(self, arrays: dict[str, np.ndarray], total_rows: int):
@@ -24,6 +25,7 @@ class PackedMolecules:
         self.wanted: dict[str, None] = {}  # which of them the batches on a GPU were asked for
         self.keep = torch.from_numpy(arrays["rows"].astype(np.int64))
         self.too_large = arrays["too_large"].tolist()
+        self.odd_valence = arrays["odd_valence"].tolist()
         self.unparsable = sorted(set(range(total_rows)) - set(self.keep.tolist()) - set(self.too_large))
         self.atom_table = torch.from_numpy(arrays["atom_table"])
         self.bond_table = torch.from_numpy(arrays["bond_table"])

@@ -8,6 +8,8 @@ from pathlib import Path
 
 from joblib import Parallel, delayed
 
+from sam_bench.datasets.molecules.chemistry import parse
+
 PARALLEL_FROM = 5000  # with fewer molecules, starting processes takes longer than the work
 CHUNK = 1000
 
@@ -42,11 +44,11 @@ def _compute(smiles: Sequence[str], chirality: bool, jobs: int) -> list[str]:
 
 def murcko(smiles: Sequence[str], chirality: bool) -> list[str]:
     """Murcko scaffolds as SMILES, one after the other."""
-    from rdkit import Chem, rdBase
+    from rdkit import rdBase
     from rdkit.Chem.Scaffolds.MurckoScaffold import MurckoScaffoldSmiles
 
     with rdBase.BlockLogs():
-        return [MurckoScaffoldSmiles(mol=Chem.MolFromSmiles(s), includeChirality=chirality) for s in smiles]
+        return [MurckoScaffoldSmiles(mol=parse(s, any_valence=True), includeChirality=chirality) for s in smiles]
 
 
 def _keep(path: Path, text: str) -> None:

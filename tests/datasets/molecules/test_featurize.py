@@ -8,6 +8,7 @@ import pytest
 import torch
 from rdkit import Chem
 
+from sam_bench.datasets.molecules import chemistry
 from sam_bench.datasets.molecules import featurize as module
 from sam_bench.datasets.molecules.batch import MoleculeBatch
 from sam_bench.datasets.molecules.featurize import featurize
@@ -119,6 +120,32 @@ def test_compt_features():
     assert batch.x.isfinite().all()
     assert batch.x[:3, 113].tolist() == pytest.approx([-0.042, 0.040, -0.397], abs=1e-3)  # Gasteiger charges
     assert packed.distances.tolist() == [0, 1, 2, 1, 0, 1, 2, 1, 0, 0, 255, 255, 0]
+
+
+# Two of the seven molecules of OGB's HIV that RDKit refuses: an aluminium with six bonds, a boron with five.
+ODD = ["O=C1O[Al]23(OC1=O)(OC(=O)C(=O)O2)OC(=O)C(=O)O3", "Cc1ccc([B-2]2(c3ccc(C)cc3)=NCCO2)cc1"]
+
+
+@pytest.mark.parametrize("features", ["grover", "ogb", "compt"])
+def test_an_odd_valence_is_read_only_on_request_and_listed(features):
+    smiles = ["CC", ODD[0], "not a molecule", ODD[1]]
+    packed = pack(smiles, features=features)
+    assert (packed.keep.tolist(), packed.unparsable, packed.odd_valence) == ([0], [1, 2, 3], [])
+    packed = pack(smiles, features=features, any_valence=True, descriptors=True)
+    assert (packed.keep.tolist(), packed.unparsable, packed.odd_valence) == ([0, 1, 3], [2], [1, 3])
+    assert packed.atoms.tolist() == [2, 19, 19]
+    batch = everything(packed)
+    assert batch.x.isfinite().all()
+    assert batch.descriptors.isfinite().all()
+
+
+def test_reading_without_the_check_of_valences_gives_the_same_numbers():
+    """Explicit hydrogens, charges, aromatic rings, stereo: what the two ways could treat differently."""
+    for text in ["N([H])([H])c1ccc(O[H])cc1", "C/C=C/[C@H](N)C(=O)[O-].[Na+]", "c1ccc2[nH]ccc2c1", "[2H]OC"]:
+        checked, unchecked = Chem.MolFromSmiles(text), chemistry._unchecked(text)
+        for features in chemistry.FEATURE_SETS.values():
+            assert features.atoms(checked) == features.atoms(unchecked)
+            assert features.bonds(checked) == features.bonds(unchecked)
 
 
 def test_unreadable_rows_are_left_out_and_listed():

@@ -175,6 +175,25 @@ def test_split_labels_atoms_and_bonds_are_those_of_the_files(name, data_dir):
 
 
 @pytest.mark.data
+def test_a_molecule_that_rdkit_refuses_is_not_missing_from_the_benchmark(data_dir, tmp_path):
+    """Line 139 of molhiv's mapping is a test molecule. The real file, cut after 400 rows, which have no valid row."""
+    folder, cut = data_dir / "ogb" / "ogbg_molhiv", tmp_path / "ogb" / "ogbg_molhiv"
+    lines = gzip.decompress((folder / "mapping" / "mol.csv.gz").read_bytes()).splitlines(keepends=True)[:401]
+    rows = {part: numbers(folder / "split" / "scaffold" / f"{part}.csv.gz")[:, 0] for part in ("train", "test")}
+    train, test = (sorted(row for row in rows[part].tolist() if row < 400) for part in ("train", "test"))
+    parts = {"train": train[1:], "valid": train[:1], "test": test}
+    (cut / "mapping").mkdir(parents=True)
+    (cut / "mapping" / "mol.csv.gz").write_bytes(gzip.compress(b"".join(lines)))
+    (cut / "split" / "scaffold").mkdir(parents=True)
+    for part, kept in parts.items():
+        (cut / "split" / "scaffold" / f"{part}.csv.gz").write_bytes(gzip.compress("\n".join(map(str, kept)).encode()))
+    task = load("molhiv", tmp_path, features="ogb", verify=False)
+    assert {part: index.tolist() for part, index in task.splits.items()} == parts
+    assert 137 in parts["test"]
+    assert "1 of 400 SMILES fail RDKit's check of valences and are read without it: line 139" in task.notes
+
+
+@pytest.mark.data
 def test_the_same_split_as_our_own_scaffold_split(data_dir):
     official = load("molbace", data_dir)
     assert official.split_sha256 == load("molbace", data_dir, split="scaffold").split_sha256

@@ -124,6 +124,7 @@ def permuted(packed, seed=0):
     arrays = {
         "rows": packed.keep.numpy(),
         "too_large": np.zeros(0, dtype=np.int64),
+        "odd_valence": np.zeros(0, dtype=np.int64),
         "atoms": packed.atoms.numpy(),
         "bonds": packed.edges.numpy() // 2,
         "atom_table": packed.atom_table.numpy(),
@@ -338,19 +339,41 @@ def test_every_parameter_gets_a_gradient(packed):
         assert [n for n, p in model.named_parameters() if p.grad is None or not p.grad.any()] == []
 
 
+def learning(model, packed):
+    """The parameters that get a gradient from the sum of a fresh model's outputs."""
+    model(every(packed)).sum().backward()
+    return {n for n, p in model.named_parameters() if p.grad.any()}
+
+
 def test_a_fresh_model_can_learn_without_descriptors(packed):
-    """With the published initialisation, which sets layer norm gains to zero too, only the output bias could."""
     torch.manual_seed(0)
     model = Grover(1, packed.inputs, hidden=8, head_hidden=8)
-    model(every(packed)).sum().backward()
-    assert all(p.grad.any() for n, p in model.named_parameters() if "heads" in n)
-    with torch.no_grad():
-        for p in model.parameters():
-            if p.dim() == 1:
-                p.zero_()
-    model.zero_grad()
-    model(every(packed)).sum().backward()
-    assert {n for n, p in model.named_parameters() if p.grad.any()} == {"heads.0.4.bias", "heads.1.4.bias"}
+    assert {n for n, _ in model.named_parameters() if "heads" in n} <= learning(model, packed)
+
+
+def test_the_published_initialisation_leaves_two_biases_to_learn_without_descriptors(packed):
+    with pytest.warns(UserWarning, match="predicts one number for all molecules"):
+        model = Grover(1, packed.inputs, hidden=8, head_hidden=8, init="published")
+    assert not any(p.any() for p in model.parameters() if p.dim() == 1)
+    assert all(p.any() for p in model.parameters() if p.dim() == 2)
+    assert learning(model, packed) == {"heads.0.4.bias", "heads.1.4.bias"}
+
+
+def test_the_published_initialisation_with_descriptors_starts_at_the_heads_and_the_last_norms(described, recwarn):
+    torch.manual_seed(0)
+    model = Grover(1, described.inputs, hidden=8, head_hidden=8, init="published")
+    assert not recwarn
+    norms = {f"{branch}_branch.norm.{part}" for branch in ("atom", "bond") for part in ("weight", "bias")}
+    assert learning(model, described) == norms | {n for n, _ in model.named_parameters() if n.startswith("heads")}
+
+
+def test_the_initialisations_draw_the_same_matrices(described):
+    models = []
+    for init in ("library", "published"):
+        torch.manual_seed(0)
+        models.append(Grover(1, described.inputs, hidden=8, head_hidden=8, init=init))
+    for ours, published in zip(models[0].parameters(), models[1].parameters(), strict=True):
+        assert ours.dim() == 1 or torch.equal(ours, published)
 
 
 def test_bf16_stays_near_fp32(packed):
