@@ -12,8 +12,8 @@ from pathlib import Path
 
 from sam_bench.commands.words import GPU_FILES, need_folder
 from sam_bench.config import files
-from sam_bench.config.rules import no_cpp_compiler
 from sam_bench.errors import UsageError
+from sam_bench.options.compiler import cpp_compiler, no_cpp_compiler
 from sam_bench.store import places
 from sam_bench.sweeps.engines import local
 from sam_bench.training import provenance, threads
@@ -142,7 +142,10 @@ def _cpu() -> Iterator[Finding]:
     else:
         yield Finding("ok", "threads", f"{threads.DEFAULT} per run (threads=N for more: other last bits)")
     if lacking := no_cpp_compiler():
-        yield Finding("ok", "compiler", f"{lacking}: compile=true is not possible on the CPU")
+        lost = "compile=true is not possible on the CPU, nor model.kernels=native"
+        yield Finding("ok", "compiler", f"{lacking}: {lost}")
+    else:
+        yield Finding("ok", "compiler", f"{cpp_compiler()}, for compile=true on the CPU and model.kernels=native")
 
 
 def _folders() -> Iterator[Finding]:

@@ -1,24 +1,16 @@
 """What can be wrong with a configuration, found before anything heavy is imported."""
 
-import os
-import shutil
-import sys
 from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any
 
 from sam_bench.config import files
 from sam_bench.errors import UsageError, did_you_mean
+from sam_bench.options.compiler import no_cpp_compiler
 from sam_bench.options.component import OF_A_RUN, check_all
 from sam_bench.options.run import Run
 
 TOP = {*OF_A_RUN, "train", "tuned", *(field.name for field in fields(Run))}
-
-
-def no_cpp_compiler() -> str:
-    """What torch.compile lacks on a CPU, "" where nothing."""
-    name = os.environ.get("CXX") or ("clang++" if sys.platform == "darwin" else "g++")
-    return "" if shutil.which(name) else f"there is no C++ compiler ({name}; the variable CXX may name another)"
 
 
 def check_options(config: Mapping[str, Any]) -> None:
@@ -38,6 +30,8 @@ def check(config: Mapping[str, Any], labels: Mapping[str, Any]) -> None:
     _check_base(config, labels)
     if config.get("compile") is True:
         _check_compile(config)
+    if config["model"].get("kernels") == "native":
+        _check_native(config)
 
 
 def _check_model(config: Mapping[str, Any], labels: Mapping[str, Any]) -> None:
@@ -73,3 +67,19 @@ def _check_compile(config: Mapping[str, Any]) -> None:
         )
     if config["device"] == "cpu" and (lacking := no_cpp_compiler()):
         raise UsageError(f"compile=true: {lacking}. Run with compile=false, or install what is missing.")
+
+
+def _check_native(config: Mapping[str, Any]) -> None:
+    """The C++ of GROVER is for float32 on a CPU; training asks the device that `auto` finds."""
+    if config["precision"] not in ("fp32", "auto"):
+        raise UsageError(
+            f"model.kernels=native computes in fp32, not in {config['precision']}. Run with precision=fp32, or with "
+            "model.kernels=torch."
+        )
+    if config["device"] not in ("cpu", "auto"):
+        raise UsageError(
+            f"model.kernels=native is for the CPU, not for {config['device']}. Run with device=cpu, or with "
+            "model.kernels=torch."
+        )
+    if lacking := no_cpp_compiler():
+        raise UsageError(f"model.kernels=native: {lacking}. Run with model.kernels=torch, or install what is missing.")

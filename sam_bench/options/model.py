@@ -79,6 +79,10 @@ class Grover(Graph):
     init: Annotated[
         Literal["library", "published"], "`published`: all vectors are zero, as in GROVER's code (docs/grover.md)"
     ] = "library"
+    kernels: Annotated[
+        Literal["torch", "native"],
+        "`native`: C++ for a CPU, in fp32, compiled when first asked for (docs/molecules.md)",
+    ] = "torch"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,18 +5,20 @@ from collections.abc import Mapping, Sequence
 
 from sam_bench.api import Record
 from sam_bench.results.arms import Arm, Block, blocks
+from sam_bench.results.data_notes import of_data
+from sam_bench.results.tables.cells import difference_cell, number, score_cell, unit
 from sam_bench.results.tables.render import Cell, Section
-from sam_bench.results.tables.table import difference_cell, number, score_cell, unit
 from sam_bench.results.tuned import origins
 
 BUDGETS = {"epochs": "equal epochs", "grad_evals": "equal gradient evaluations", "seconds": "equal seconds"}
+SPENT = {"epochs": "epochs", "grad_evals": "grad_evals", "seconds": "train_seconds"}  # column of a record
 REFERENCE = "sam"  # whose equal-epochs runs say how many seconds everybody gets
 DIGITS = 3  # significant ones of these seconds
 
 
 def budget_of(record: Mapping) -> str:
     """`epochs`, `grad_evals` or `seconds`."""
-    return str(record["config"]["train"]["budget"])
+    return str(record["config"]["train"].get("budget", "epochs"))
 
 
 def place_of(labels: Mapping) -> tuple:
@@ -41,22 +43,35 @@ def calibrated(records: Sequence[Record]) -> dict[tuple, float]:
 
 def sections(records: Sequence[Record]) -> list[Section]:
     """One table per data set, model and base: metric and difference to erm under each budget that has records."""
-    parts = {budget: blocks([r for r in records if budget_of(r) == budget]) for budget in BUDGETS}
-    keys = dict.fromkeys((block.dataset, block.model, block.base) for found in parts.values() for block in found)
-    return [_section({budget: _block(found, key) for budget, found in parts.items()}) for key in keys]
+    return [section(parts) for parts in by_place(records)]
 
 
-def _block(found: Sequence[Block], key: tuple) -> Block | None:
-    return next((block for block in found if (block.dataset, block.model, block.base) == key), None)
+def beside(records: Sequence[Record]) -> list[dict[str, Block]]:
+    """Those of `by_place` that have records under more than one budget: only these can be compared."""
+    return [parts for parts in by_place(records) if len(parts) > 1]
 
 
-def _section(parts: Mapping[str, Block | None]) -> Section:
-    known = {budget: block for budget, block in parts.items() if block is not None}
+def by_place(records: Sequence[Record]) -> list[dict[str, Block]]:
+    """{budget: block} for each data set, model and base: the budgets that have records, in the order of BUDGETS."""
+    found: dict[tuple, dict[str, Block]] = {}
+    for budget in BUDGETS:
+        for block in blocks([r for r in records if budget_of(r) == budget]):
+            found.setdefault((block.dataset, block.model, block.base), {})[budget] = block
+    return list(found.values())
+
+
+def names(parts: Mapping[str, Block]) -> list[str]:
+    """The arms of all budgets."""
+    return list(dict.fromkeys(arm.name for block in parts.values() for arm in block.arms))
+
+
+def section(known: Mapping[str, Block]) -> Section:
+    """One of `by_place` as a table."""
     first = next(iter(known.values()))
     scale, digits, name = unit(first)
     header = ["optimizer", *(text for budget in known for text in _header(budget, name))]
     rows = []
-    for wanted in dict.fromkeys(arm.name for block in known.values() for arm in block.arms):
+    for wanted in names(known):
         row = [Cell(wanted)]
         for budget, block in known.items():
             arm = next((arm for arm in block.arms if arm.name == wanted), None)
@@ -65,18 +80,18 @@ def _section(parts: Mapping[str, Block | None]) -> Section:
     better = "higher" if first.metric["higher_is_better"] else "lower"
     notes = [f"{name}: mean ± sample standard deviation (n seeds), {better} is better.", origins(first.arms)]
     notes += [_explain(budget, block) for budget, block in known.items()]
+    notes += of_data([arm for block in known.values() for arm in block.arms])
     return Section(f"three budgets: {first.title}", header, rows, notes)
 
 
 def _header(budget: str, name: str) -> list[str]:
-    spent = {"epochs": "epochs", "grad_evals": "grad_evals", "seconds": "train_seconds"}[budget]
-    return [f"{BUDGETS[budget]}: {name} (n)", "difference to erm [95 %]", f"{spent} spent"]
+    return [f"{BUDGETS[budget]}: {name} (n)", "difference to erm [95 %]", f"{SPENT[budget]} spent"]
 
 
 def _cells(arm: Arm | None, budget: str, scale: float, digits: int) -> list[Cell]:
     if arm is None or not arm.runs:
         return [Cell("-"), Cell("-"), Cell("-")]
-    spent = arm.cost({"epochs": "epochs", "grad_evals": "grad_evals", "seconds": "train_seconds"}[budget])
+    spent = arm.cost(SPENT[budget])
     return [score_cell(arm, scale, digits), difference_cell(arm.versus, scale, digits),
             Cell(number(spent, 1 if budget == "seconds" else 0), value=spent)]  # fmt: skip
 

@@ -6,14 +6,17 @@ any of them. Pooled, each method is one comparison with as many pairs as data se
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from sam_bench.results.arms import Arm, Block
 from sam_bench.results.stats import ENOUGH_SEEDS, Comparison, compare, differences, pairs_needed
+from sam_bench.results.tables.cells import difference_cell, test_cell
 from sam_bench.results.tables.render import Cell, Section
 from sam_bench.results.verify import unfair
+
+DIGITS = 3  # decimals of a gain
 
 
 @dataclass(frozen=True)
@@ -70,13 +73,11 @@ def section(blocks: Sequence[Block]) -> Section | None:
     for row in rows:
         v = row.versus
         passes = row.fair and v.significant
+        gain = difference_cell(v, 1.0, DIGITS)
         mark = ("*" if passes else "") + ("" if row.fair else "§")
-        test = f"too few pairs ({v.n})" if v.too_few else f"{v.p_holm:.3f}"
-        gain = f"{v.mean:+.3f} [{v.low:+.3f}, {v.high:+.3f}]{mark}"
         cells.append([
-            Cell(row.name), Cell(gain, bold=passes and v.better, value=v.mean),
-            Cell(test, value=math.nan if v.too_few else v.p_holm), Cell(f"{row.wins} of {row.blocks}", value=row.wins),
-            Cell(str(v.n), value=v.n),
+            Cell(row.name), replace(gain, text=gain.text + mark, bold=passes and v.better), test_cell(v),
+            Cell(f"{row.wins} of {row.blocks}", value=row.wins), Cell(str(v.n), value=v.n),
         ])  # fmt: skip
     notes = [
         "gain: method minus erm, paired by data set and seed, in units of erm's standard deviation over the seeds of "
@@ -86,6 +87,8 @@ def section(blocks: Sequence[Block]) -> Section | None:
     needed = pairs_needed(len(rows))
     if any(ENOUGH_SEEDS <= row.versus.n < needed for row in rows):
         notes.append(f"{len(rows)} comparisons: below {needed} pairs no gain reaches p < 0.05 after Holm.")
+    if any(row.versus.too_few for row in rows):
+        notes.append(f"too few seeds: below {ENOUGH_SEEDS} pairs of data set and seed no gain reaches p < 0.05.")
     if any(row.fair and row.versus.significant for row in rows):
         notes.append("* p < 0.05; bold where the method is better.")
     if not all(row.fair for row in rows):

@@ -3,12 +3,13 @@
 import math
 import statistics
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from sam_bench.api import Record
 from sam_bench.results.arms import BASE_ARM, Arm, Block
 from sam_bench.results.stats import time_to_target
+from sam_bench.results.tables.cells import number, unit
 from sam_bench.results.tables.render import Cell, Section
-from sam_bench.results.tables.table import number, unit
 from sam_bench.store.index import curve
 
 CLOCKS = {"grad_evals": 0, "train_seconds": 1}  # columns of the curve -> decimals in the table
@@ -52,6 +53,29 @@ def costs_to_target(found: Sequence[Block], clock: str) -> dict[str, list[float]
     return costs if any(costs.values()) else {}
 
 
+def costs_of(block: Block, goal: float) -> dict[Arm, list[dict[str, float]]]:
+    """What the runs of each arm spend until they reach the goal, as in `spent`; arms without curves are left out."""
+    costs = {arm: [found for run in arm.runs if (found := spent(run, goal))] for arm in block.arms}
+    return {arm: found for arm, found in costs.items() if found}
+
+
+@dataclass(frozen=True)
+class Reached:
+    """How many of an arm's runs reach the target, and the median and range of what those spend; NaN where none does."""
+
+    n: int
+    median: float
+    low: float
+    high: float
+
+    @classmethod
+    def of(cls, spent: Sequence[float]) -> "Reached":
+        """From the costs of all runs, infinite for one that does not reach it."""
+        known = [cost for cost in spent if math.isfinite(cost)]
+        ends = (statistics.median(known), min(known), max(known)) if known else (math.nan, math.nan, math.nan)
+        return cls(len(known), *ends)
+
+
 def sections(found: Sequence[Block], target: float | None = None) -> list[Section]:
     """A table for each block: how many seeds reach the target, and the median of what those spend; None: the base's."""
     return [section for block in found if (section := _section(block, target)) is not None]
@@ -63,8 +87,7 @@ def _section(block: Block, target: float | None) -> Section | None:
         return None
     scale, digits, name = unit(block)
     name = name.replace("test/", "valid/")
-    costs = {arm: [found for run in arm.runs if (found := spent(run, goal))] for arm in block.arms}
-    rows = [_row(arm, found) for arm, found in costs.items() if found]
+    rows = [_row(arm, found) for arm, found in costs_of(block, goal).items()]
     if not rows:
         return None
     source = "the median best valid metric of the base arm's runs" if target is None else "given"
@@ -77,9 +100,11 @@ def _section(block: Block, target: float | None) -> Section | None:
 
 
 def _row(arm: Arm, costs: Sequence[Mapping[str, float]]) -> list[Cell]:
-    reached = [found for found in costs if all(map(math.isfinite, found.values()))]
-    row = [Cell(arm.name), Cell(f"{len(reached)} of {len(costs)}", value=len(reached) / len(costs))]
+    each = {clock: Reached.of([found[clock] for found in costs]) for clock in CLOCKS}
+    n = min(reached.n for reached in each.values())
+    row = [Cell(arm.name), Cell(f"{n} of {len(costs)}", value=n / len(costs))]
     for clock, digits in CLOCKS.items():
-        middle = statistics.median(found[clock] for found in reached) if reached else math.inf
-        row.append(Cell(number(middle, digits) if reached else "never", value=middle))
+        row.append(
+            Cell(number(each[clock].median, digits), value=each[clock].median) if n else Cell("never", value=math.inf)
+        )
     return row

@@ -13,8 +13,8 @@ from sam_bench.errors import UsageError, did_you_mean
 from sam_bench.results.arms import BASE_ARM, Arm, Block, blocks
 from sam_bench.results.pooled import pooled
 from sam_bench.results.stats import Comparison, pairs_needed
+from sam_bench.results.tables.cells import number, unit
 from sam_bench.results.tables.render import Cell, Section
-from sam_bench.results.tables.table import number, unit
 from sam_bench.results.verify import unfair
 from sam_bench.store.studies import NoStudy
 

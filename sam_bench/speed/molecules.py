@@ -6,6 +6,7 @@ numbers in every arm.
 """
 
 import argparse
+import math
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -51,6 +52,7 @@ OPTIMIZERS = ("sam", "looksam", "graphsam")
 PARTS = ("reading", "step")
 SIDE = {"cpu": 1024, "cuda": 8192}  # of the square matrices of the product
 PRODUCTS = 20
+ADDED = (torch.ops.aten.addmm_, torch.ops.aten.baddbmm_)  # products added to a sum, which torch's counter leaves out
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -76,6 +78,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     device = prepare(args)
     words = [f"model={args.model}", f"dataset={args.dataset}", f"base={args.base}", *args.overrides]
     config = compose.compose_specs(words)[0].config
+    if config["model"].get("kernels") == "native" and "bf16" in args.precision:
+        raise UsageError("model.kernels=native computes in fp32: add --precision fp32.")
     if config["dataset"]["modality"] != "molecule":
         raise UsageError(f"{args.dataset} holds {config['dataset']['modality']}s; see `sam-bench speed images`.")
     task = build.build_task(config, places.data_dir())
@@ -176,12 +180,17 @@ class Work:
 
     @cached_property
     def flops(self) -> int:
-        """Operations of the products of one turn of forward and backward; sums over neighbours are not counted."""
-        call = self.alone(self.model(), "fp32")
-        count = len(self.ready)  # made here: its passes are not to be counted
-        with FlopCounterMode(display=False) as counter:
+        """Operations of the products of one turn of forward and backward; sums over neighbours are not counted.
+
+        They are those of torch: no counter sees into the C++ of model.kernels=native.
+        """
+        kernels = {"kernels": "torch"} if "kernels" in self.config["model"] else {}
+        plain = replace(self, config={**self.config, "model": {**self.config["model"], **kernels}})
+        call = plain.alone(plain.model(), "fp32")
+        count = len(plain.ready)  # made here: its passes are not to be counted
+        with counter() as counted:
             repeat_steps(call, count)
-        return counter.get_total_flops()
+        return counted.get_total_flops()
 
     def batching(self) -> None:
         """All batches again, with everything in them that the model reads."""
@@ -260,6 +269,16 @@ def steps(work: Work, precision: str) -> dict[str, Any]:
         found["launch_bound_share"] = max(0.0, 1 - busy / statistics.median(seconds[BASE]))
         print(f"{BASE}: the GPU waits for the next launch in {found['launch_bound_share']:.3f} of the step")
     return found
+
+
+def counter() -> FlopCounterMode:
+    """A counter of the operations of products, also of those that are added to a sum in place."""
+    return FlopCounterMode(display=False, custom_mapping=dict.fromkeys(ADDED, _of_product))
+
+
+def _of_product(total: list[int], a: list[int], b: list[int], **ignored: Any) -> int:
+    """Operations of total += a @ b, by the shapes."""
+    return 2 * math.prod(a) * b[-1]
 
 
 def _products(matrix: torch.Tensor) -> None:

@@ -11,7 +11,14 @@ WHERE = {"paths", "data_dir", "results_dir", "device", "devices", "threads", "jo
 WATCHED = {"logger", "experiment"}
 UNIMPORTANT_WITHIN = {"train": re.compile("checkpoint_.*"), "dataset": re.compile("urls?|licence|unpacked|path")}
 # Keys that were added later. With this value a run is the same as before the key existed. A dot means a section.
-LATER = {"compile": False, "test": True, "dataset.max_atoms": 600, "base.fused": False, "model.init": "library"}
+LATER = {
+    "compile": False,
+    "test": True,
+    "dataset.max_atoms": 600,
+    "base.fused": False,
+    "model.init": "library",
+    "model.kernels": "torch",
+}
 
 
 def run_id(labels: Mapping[str, Any], config: Mapping[str, Any]) -> str:

@@ -14,11 +14,11 @@ import torch
 from torch import nn
 
 from sam_bench.api import Batch
-from sam_bench.config.rules import no_cpp_compiler
 from sam_bench.errors import UsageError
 from sam_bench.optim.base import SharpnessAware
 from sam_bench.optim.oracle import rng_of, rng_state
 from sam_bench.optim.running_stats import RunningStats
+from sam_bench.options.compiler import no_cpp_compiler
 from sam_bench.training import processes
 from sam_bench.training.loop import Trainer
 

@@ -53,6 +53,8 @@ def gains_from_bf16(config: Mapping[str, Any], device: torch.device) -> bool:
     another shape, for which the library compiles bf16 kernels, and small products gain less than the conversions cost
     (docs/molecules.md).
     """
+    if config["model"].get("kernels") == "native":  # it computes in float32
+        return False
     if device.type != "cpu" or config["dataset"]["modality"] != "molecule":
         return True
     needed = getattr(resolve_name(config["model"]["_target_"]), "bf16_from_hidden", math.inf)
@@ -62,6 +64,8 @@ def gains_from_bf16(config: Mapping[str, Any], device: torch.device) -> bool:
 def choose(config: Mapping[str, Any], device: torch.device) -> Arithmetic:
     """What this configuration means on `device`; raises UsageError if the device cannot do it."""
     precision, compiled = config["precision"], config.get("compile", False)
+    if config["model"].get("kernels") == "native" and device.type != "cpu":
+        raise UsageError("model.kernels=native is for the CPU. Run with device=cpu, or with model.kernels=torch.")
     if precision == "auto":
         precision = "bf16" if multiplies_bf16(device) and gains_from_bf16(config, device) else "fp32"
     if compiled == "auto":

@@ -63,13 +63,13 @@ def test_few_pairs_are_called_few():
     (row,) = pooled.pooled(blocks(records(lambda *_: 0.5, seeds=range(2))))
     assert row.versus.too_few
     assert math.isnan(row.versus.p_holm)
-    assert "too few pairs (4)" in table(records(lambda *_: 0.5, seeds=range(2)))
+    assert "too few seeds (4)" in table(records(lambda *_: 0.5, seeds=range(2)))
 
 
 def test_the_table_shows_it_once_there_are_several_data_sets():
     text = table(records(lambda *_: 0.5), format="markdown")
     assert "### pooled over data sets" in text
-    assert "| sam | **+0.500 [+0.500, +0.500]\\*** | 0.000 | 2 of 2 | 16 |" in text
+    assert "| sam | **+0.500 [0.500, 0.500]\\*** | 0.000 | 2 of 2 | 16 |" in text
     assert "pooled" not in table(records(lambda *_: 0.5, datasets=("bbbp",)))
 
 
@@ -80,4 +80,4 @@ def test_an_unfair_arm_is_marked_and_never_bold():
             record["data"]["split_sha256"] = "0" * 64
     (row,) = pooled.pooled(blocks(unfair))
     assert not row.fair
-    assert "[+0.500, +0.500]§" in table(unfair)
+    assert "[0.500, 0.500]§" in table(unfair)

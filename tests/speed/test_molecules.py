@@ -13,6 +13,7 @@ from sam_bench.config.compose import compose_specs
 from sam_bench.datasets.molecules import assemble
 from sam_bench.datasets.molecules.featurize import featurize
 from sam_bench.errors import UsageError
+from sam_bench.options.compiler import no_cpp_compiler
 from sam_bench.speed import molecules, reading
 from sam_bench.store.places import data_dir
 
@@ -130,6 +131,29 @@ def test_operations_are_those_of_the_products_and_the_same_in_every_turn():
     assert again.ready
     assert few.flops == again.flops < more.flops, "the passes that make the batches ready are not those of a step"
     assert (few.molecules, more.molecules) == (12, 24)
+
+
+def test_products_that_are_added_to_a_sum_are_counted():
+    calls = {
+        "a product": lambda a, b: torch.mm(a, b),
+        "one added in place": lambda a, b: torch.ones(4, 6).addmm_(a, b),
+        "several added in place": lambda a, b: torch.ones(1, 4, 6).baddbmm_(a[None], b[None], alpha=0.5),
+    }
+    for name, call in calls.items():
+        with molecules.counter() as counted:
+            call(torch.ones(4, 5), torch.ones(5, 6))
+        assert counted.get_total_flops() == 2 * 4 * 5 * 6, name
+
+
+@pytest.mark.skipif(bool(no_cpp_compiler()), reason="needs a C++ compiler")
+def test_native_kernels_are_measured_in_fp32_and_have_the_operations_of_torch(capsys):
+    words = ["--parts", "step", "--optimizers", "--set", "model.hidden=8", "model.kernels=native"]
+    assert main(["speed", "molecules", *SMALL, *words]) == 2
+    assert "add --precision fp32" in capsys.readouterr().err
+    found = molecules.run(parse(*words, "--precision", "fp32"))
+    plain = molecules.run(parse(*words[:-1], "--precision", "fp32"))
+    assert found["conditions"]["model"]["kernels"] == "native"
+    assert found["gigaflop_per_molecule"] == plain["gigaflop_per_molecule"]
 
 
 @pytest.mark.parametrize(

@@ -61,7 +61,8 @@ def test_auto_is_bf16_where_the_cpu_multiplies_it(capabilities, precision, monke
 @pytest.mark.parametrize(
     ("words", "precision"),
     [(["model=grover"], "bf16"), (["model=grover_small"], "fp32"), (["model=grover_small", "model.hidden=100"], "bf16"),
-     (["model=grover", "model.hidden=96"], "fp32"), (["model=gine"], "fp32")],
+     (["model=grover", "model.hidden=96"], "fp32"), (["model=gine"], "fp32"),
+     (["model=grover", "model.kernels=native"], "fp32")],
 )  # fmt: skip
 def test_auto_on_a_cpu_is_bf16_for_molecules_only_where_it_is_faster(words, precision, monkeypatch):
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: MappingProxyType({"amx_bf16": True}))

@@ -23,6 +23,7 @@ def renumbered(smiles: Iterable[str]) -> list[str]:
     with rdBase.BlockLogs():
         for text in smiles:
             molecule = parse(text, any_valence=True)
+            assert molecule is not None  # a data set holds only what can be read
             order = list(range(molecule.GetNumAtoms()))[::-1]
             found.append(Chem.MolToSmiles(Chem.RenumberAtoms(molecule, order), canonical=False))
     return found

@@ -60,10 +60,8 @@ def assemble(table: Table, *, name: str, modality: str, kind: str, metric: str, 
     """
     _check(name, kind, metric, split, fractions, official)
     cache = _cache(data_dir)
-    packed = featurize(
-        table.smiles, cache_dir=cache, descriptors=descriptors, features=features, max_atoms=max_atoms,
-        any_valence=any_valence,
-    )  # fmt: skip
+    packed = featurize(table.smiles, cache_dir=cache, descriptors=descriptors, features=features, max_atoms=max_atoms,
+                       any_valence=any_valence)  # fmt: skip
     keep = np.asarray(packed.keep)
     if split == "official":
         assert official is not None  # _check has made sure of this
@@ -86,8 +84,7 @@ def assemble(table: Table, *, name: str, modality: str, kind: str, metric: str, 
         name=name, modality=modality, kind=kind, num_outputs=targets.shape[1], metric=metric,
         inputs=dict(packed.inputs), source=Molecules(packed, tuple(table.smiles[i] for i in keep)),
         targets=targets, splits=splits, verified=verified, data_sha256=table.sha256(),
-        notes=tuple(notes), target_names=table.target_names,
-        evaluate=evaluate,
+        notes=tuple(notes), target_names=table.target_names, evaluate=evaluate,
     )  # fmt: skip
 
 

@@ -27,6 +27,7 @@ BOND_TYPES = [int(Chem.BondType.names[n]) for n in ("SINGLE", "DOUBLE", "TRIPLE"
 _IMPLICIT = Chem.ValenceType.IMPLICIT
 MAX_ATOMS = 600  # atoms of a molecule; the largest of MoleculeNet, in sider, has 492 without hydrogen
 LETTERS = 16  # characters of a SMILES per allowed atom; MoleculeNet needs at most 3
+UNCHECKED = "read without the check of valences"  # the property of such a molecule
 RECURSION_HOLDS = 150  # atoms up to which RDKit's own recursion computes a characteristic polynomial
 
 
@@ -69,6 +70,7 @@ def _unchecked(smiles: str) -> Chem.Mol | None:
     mol = Chem.RemoveHs(mol, updateExplicitCount=True, sanitize=False)
     failed = Chem.SanitizeMol(mol, Chem.SANITIZE_ALL ^ Chem.SANITIZE_PROPERTIES, catchErrors=True)
     Chem.AssignStereochemistry(mol, cleanIt=True, force=True)
+    mol.SetBoolProp(UNCHECKED, True)
     return None if failed else mol
 
 
@@ -227,6 +229,14 @@ def _table(rows: list, columns: int, dtype: type) -> np.ndarray:
     return np.array(rows, dtype=dtype).reshape(len(rows), columns)
 
 
+def _molecule(text: object, max_atoms: int, any_valence: bool) -> tuple[Chem.Mol | None, bool]:
+    """A molecule, or None and whether that is because of its size."""
+    if too_large(text, max_atoms):
+        return None, True
+    mol = parse(text, any_valence=any_valence)
+    return (None, True) if mol is not None and mol.GetNumAtoms() > max_atoms else (mol, False)
+
+
 def read_chunk(
     smiles: Sequence[object], first_row: int, features: str, descriptors: bool, max_atoms: int = MAX_ATOMS,
     any_valence: bool = False,
@@ -238,17 +248,12 @@ def read_chunk(
     rows, sizes, atoms, bonds, ends, distances, described, large, odd = [], [], [], [], [], [], [], [], []
     values: list[tuple] = []
     for row, text in enumerate(smiles, start=first_row):
-        if too_large(text, max_atoms):
-            large.append(row)
-            continue
-        if (mol := parse(text)) is None:
-            if not any_valence or (mol := parse(text, any_valence=True)) is None:
-                continue
-            odd.append(row)
-        if mol.GetNumAtoms() > max_atoms:
-            large.append(row)
+        mol, is_too_large = _molecule(text, max_atoms, any_valence)
+        large += [row] if is_too_large else []
+        if mol is None:
             continue
         rows.append(row)
+        odd += [row] if mol.HasProp(UNCHECKED) else []
         sizes.append((mol.GetNumAtoms(), mol.GetNumBonds()))
         atoms += chosen.atoms(mol)
         bonds += chosen.bonds(mol)

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from sam_bench.errors import UsageError
+from sam_bench.models.molecules import grover_native
 from sam_bench.models.molecules.bags import at_least_single, bag_sum
 from sam_bench.models.molecules.grover_block import Activation, Block, linear, matrix
 from sam_bench.models.molecules.grover_pretrained import load_pretrained
@@ -36,12 +37,13 @@ class Branch(nn.Module):
         blocks: int,
         dropout: float,
         activation: str,
+        kernels: str = "torch",
     ):
         super().__init__()
         self.embed = matrix(hidden, inputs)
         self.embed_activation = Activation(activation)
         self.embed_norm = nn.LayerNorm(hidden)
-        self.blocks = nn.ModuleList([Block(hidden, heads, depth, dropout, activation) for _ in range(blocks)])
+        self.blocks = nn.ModuleList([Block(hidden, heads, depth, dropout, activation, kernels) for _ in range(blocks)])
         self.wide = linear(atom_features + hidden, 4 * hidden)
         self.wide_activation = Activation(activation)
         self.narrow = linear(4 * hidden, hidden)
@@ -85,8 +87,10 @@ class Grover(nn.Module):
     hops; in training the number is drawn around it. readout is "mean" or "self_attention". disagreement weighs the
     squared distance of the two predictions in the loss. pretrained is the path of weights that GROVER's authors
     published: both branches start from them, the prediction heads do not. init "published" sets every one-dimensional
-    parameter to zero, the gains of the layer norms too, as GROVER's code does: see `zero_vectors`. Raises UsageError
-    for a hidden size that is not a multiple of the heads, and for weights that are missing or of another architecture.
+    parameter to zero, the gains of the layer norms too, as GROVER's code does: see `zero_vectors`. kernels "native"
+    runs the blocks in C++ where the weights are float32 and on a CPU (grover_native.py). Raises UsageError for a hidden
+    size that is not a multiple of the heads, for weights that are missing or of another architecture, and for kernels
+    that have no code for this model or cannot be compiled.
     """
 
     bf16_from_hidden = 100  # on a CPU: 0.83 times as fast as fp32 with 32, the same with 64, 1.2 with 100
@@ -109,17 +113,17 @@ class Grover(nn.Module):
         disagreement: float = 0.1,
         pretrained: str | None = None,
         init: str = "library",
+        kernels: str = "torch",
     ):
         super().__init__()
-        if hidden % heads:
-            raise UsageError(f"model.hidden={hidden} is not a multiple of model.heads={heads}.")
-        check_one(Options, "readout", readout, "model")
-        check_one(Options, "init", init, "model")
+        check(hidden, heads, readout=readout, init=init, kernels=kernels)
+        if kernels == "native":
+            grover_native.check(hidden, heads, dropout, activation)
         atoms, bonds = inputs["atom_features"], inputs["bond_features"]
         sizes: dict[str, Any] = dict(hidden=hidden, heads=heads, depth=depth, blocks=blocks, dropout=dropout,
                                      activation=activation)  # fmt: skip
-        self.atom_branch = Branch(atoms, atoms, **sizes)
-        self.bond_branch = Branch(atoms + bonds, atoms, **sizes)
+        self.atom_branch = Branch(atoms, atoms, **sizes, kernels=kernels)
+        self.bond_branch = Branch(atoms + bonds, atoms, **sizes, kernels=kernels)
         attend = readout == "self_attention"
         self.readout = SelfAttentiveReadout(hidden, attention_hidden, attention_out) if attend else None
         width = hidden * (attention_out if attend else 1) + inputs["descriptors"]
@@ -177,6 +181,14 @@ def zero_vectors(model: nn.Module, *, descriptors: bool, pretrained: bool) -> No
             "outputs get a gradient, so the network predicts one number for all molecules (docs/grover.md)",
             stacklevel=2,
         )
+
+
+def check(hidden: int, heads: int, **words: str) -> None:
+    """Raise UsageError for sizes that do not go together, and for an option that is none of its words."""
+    if hidden % heads:
+        raise UsageError(f"model.hidden={hidden} is not a multiple of model.heads={heads}.")
+    for name, word in words.items():
+        check_one(Options, name, word, "model")
 
 
 def prediction_head(

@@ -10,6 +10,8 @@ from torch.nn import functional
 from sam_bench.errors import UsageError, did_you_mean
 from sam_bench.models.molecules.bags import at_least_single, bag_sum, repeat_bags
 from sam_bench.models.molecules.grover_cache import project_in_cache
+from sam_bench.models.molecules.grover_native import attended as attended_natively
+from sam_bench.models.molecules.grover_native import fits
 from sam_bench.models.molecules.grover_together import messages_together
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
@@ -132,9 +134,9 @@ def attend(
 class Block(nn.Module):
     """3 x heads message networks (dyMPN), then attention of every row over the heads' messages (section 4.1)."""
 
-    def __init__(self, hidden: int, heads: int, depth: int, dropout: float, activation: str):
+    def __init__(self, hidden: int, heads: int, depth: int, dropout: float, activation: str, kernels: str = "torch"):
         super().__init__()
-        self.heads, self.depth, self.dropout = heads, depth, dropout
+        self.heads, self.depth, self.dropout, self.kernels = heads, depth, dropout, kernels
         self.hop = nn.ParameterList([matrix(hidden, hidden) for _ in range(3 * heads)])  # all queries, keys, values
         self.hop_activation = Activation(activation, 3 * heads)
         self.project = nn.ModuleList([linear(hidden, hidden) for _ in range(3)])
@@ -148,17 +150,31 @@ class Block(nn.Module):
         hidden, heads = x.shape[1], self.heads
         hops = random_hops(self.depth, 3 * heads) if self.training else [self.depth - 1] * 3 * heads
         weight, bias = (torch.stack([getattr(layer, name) for layer in self.project]) for name in ("weight", "bias"))
-        plain = self.hop_activation.kind == "relu" and not (self.training and self.dropout > 0)
-        if plain and x.device.type == "cpu":
-            projected: Sequence[Tensor] = project_in_cache(x, list(self.hop), weight, bias, bags, hops)
+
+        def plain(x: Tensor, matrices: Sequence[Tensor], weight: Tensor, bias: Tensor) -> Tensor:
+            return self._attended(x, matrices, weight, bias, bags, hops)
+
+        if self.kernels == "native" and fits(x) and fits(weight):
+            attended = attended_natively(x, list(self.hop), weight, bias, bags, hops, plain)
         else:
-            projected = self._at_once(x, weight, bias, bags, hops, plain)
-        with torch.autocast(x.device.type, enabled=False):  # thousands of small products gain nothing from bf16
-            query, key, value = (at_least_single(part) for part in projected)
-            attended = attend(query, key, value, heads, self._drop, self._apart(query))
+            attended = plain(x, list(self.hop), weight, bias)
+        with torch.autocast(x.device.type, enabled=False):
             # No function stands between the two output layers, so they are one.
             both = (self.out.view(hidden, heads, hidden) @ self.mix).flatten(1)
         return self._drop(self.norm(functional.linear(attended, both)))
+
+    def _attended(
+        self, x: Tensor, matrices: Sequence[Tensor], weight: Tensor, bias: Tensor, bags: tuple, hops: list[int]
+    ) -> Tensor:
+        """Messages, projected, and attention over them: (N, heads * hidden)."""
+        simple = self.hop_activation.kind == "relu" and not (self.training and self.dropout > 0)
+        if simple and x.device.type == "cpu":
+            projected: Sequence[Tensor] = project_in_cache(x, matrices, weight, bias, bags, hops)
+        else:
+            projected = self._at_once(x, matrices, weight, bias, bags, hops, simple)
+        with torch.autocast(x.device.type, enabled=False):  # thousands of small products gain nothing from bf16
+            query, key, value = (at_least_single(part) for part in projected)
+            return attend(query, key, value, self.heads, self._drop, self._apart(query))
 
     def _apart(self, like: Tensor) -> Tensor:
         """weight_of_others, made once: it takes ten launches. No buffer, which several processes would send around."""
@@ -171,14 +187,20 @@ class Block(nn.Module):
         return functional.dropout(x, self.dropout, self.training)
 
     def _at_once(
-        self, x: Tensor, weight: Tensor, bias: Tensor, bags: tuple, hops: list[int], plain: bool
+        self,
+        x: Tensor,
+        matrices: Sequence[Tensor],
+        weight: Tensor,
+        bias: Tensor,
+        bags: tuple,
+        hops: list[int],
+        simple: bool,
     ) -> Sequence[Tensor]:
         """project_in_cache in few operations, as suits a GPU, and for any activation."""
 
         def slowly(x: Tensor, matrices: Sequence[Tensor]) -> Tensor:
             return pass_messages(x, matrices, bags, hops, lambda m, rows: self._drop(self.hop_activation(m, rows)))
 
-        matrices = list(self.hop)
-        messages = messages_together(x, matrices, bags, hops, slowly) if plain else slowly(x, matrices)
+        messages = messages_together(x, matrices, bags, hops, slowly) if simple else slowly(x, matrices)
         projected = torch.baddbmm(bias[:, None], messages.view(3, -1, x.shape[1]), weight.transpose(1, 2))
         return projected.view(3, self.heads, *x.shape).transpose(1, 2).flatten(2).unbind(0)

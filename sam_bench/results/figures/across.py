@@ -1,50 +1,25 @@
-"""Figures that look across data sets: the metric by data set and method, ranks, and who reaches a target soonest."""
+"""Figures that look across data sets: average ranks, and who reaches a target soonest."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from sam_bench.results.arms import Block
-from sam_bench.results.figures.plots import CLOCKS, WIDTH, axis_name, grid, legend, looks
+from sam_bench.results.figures.plots import CLOCKS, WIDTH, grid, legend, mark
+from sam_bench.results.looks import Look, looks
 from sam_bench.results.stats import Ranks, performance_profile
-from sam_bench.results.tables.table import PERCENT, average_ranks
+from sam_bench.results.tables.table import average_ranks
 from sam_bench.results.target import costs_to_target
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-COLUMNS = 3  # panels side by side
 RATIOS = np.geomspace(1.0, 10.0, 200)
-
-
-def metric_by_dataset(found: Sequence[Block]) -> Figure | None:
-    """Test metric of every run (rings), with mean and sample standard deviation, one panel per data set."""
-    style = looks(found)
-    columns = min(COLUMNS, len(found))
-    most = max(len(block.arms) for block in found)
-    figure, axes = grid(math.ceil(len(found) / columns), columns, height=0.5 + 0.2 * most)
-    for axis, block in zip(axes.flat, found, strict=False):
-        scale = 100.0 if block.metric["name"] in PERCENT else 1.0
-        arms = [arm for arm in block.arms if arm.score.n]
-        for place, arm in enumerate(arms):
-            look = style[arm.name]
-            values = [value * scale for value in arm.scores.values() if not math.isnan(value)]
-            axis.plot(values, [place] * len(values), "o", mfc="none", mec=look["color"], ms=3, mew=0.6, alpha=0.7)
-            spread = 0.0 if math.isnan(arm.score.std) else arm.score.std * scale
-            axis.errorbar(
-                arm.score.mean * scale, place, xerr=spread, fmt=look["marker"], color=look["color"], capsize=2, ms=5
-            )
-        axis.set(yticks=range(len(arms)), yticklabels=[arm.name for arm in arms], xlabel=axis_name(block, "test"))
-        axis.set_title(block.title, loc="left")
-        axis.invert_yaxis()
-    for axis in axes.flat[len(found) :]:
-        axis.set_axis_off()
-    return figure
 
 
 def rank_diagram(found: Sequence[Block]) -> Figure | None:
@@ -76,7 +51,7 @@ def rank_diagram(found: Sequence[Block]) -> Figure | None:
     return figure
 
 
-def _name_ranks(axis: Axes, ranks: Ranks, style: Mapping[str, Mapping[str, Any]]) -> None:
+def _name_ranks(axis: Axes, ranks: Ranks, style: Mapping[str, Look]) -> None:
     """A line from each method's rank to its name: the better half to the right, the other to the left."""
     order = sorted(range(len(ranks.names)), key=lambda i: ranks.average[i])
     k, half = len(order), math.ceil(len(order) / 2)
@@ -84,8 +59,9 @@ def _name_ranks(axis: Axes, ranks: Ranks, style: Mapping[str, Mapping[str, Any]]
         best = position < half
         depth = -0.9 - (position if best else k - 1 - position)
         edge = 0.8 if best else k + 0.2
-        rank, color = ranks.average[i], style[ranks.names[i]]["color"]
-        axis.plot([rank, rank, edge], [1.0, depth, depth], color=color, lw=1, clip_on=False)
+        rank, look = ranks.average[i], style[ranks.names[i]]
+        axis.plot([rank, rank, edge], [1.0, depth, depth], color=look.color, lw=1, clip_on=False)
+        mark(axis, look, rank, 1.0, clip_on=False, zorder=3)
         text = f" {ranks.names[i]} ({rank:.2f}) "
         axis.text(edge, depth, text, ha="left" if best else "right", va="center", clip_on=False)
 
@@ -104,15 +80,11 @@ def performance_profiles(found: Sequence[Block]) -> Figure | None:
     for axis, (clock, costs) in zip(axes.flat, panels.items(), strict=True):
         for name, shares in performance_profile(costs, RATIOS).items():
             look = style[name]
-            axis.step(RATIOS, shares, where="post", color=look["color"], dashes=look["dashes"] or (None, None))
+            axis.step(RATIOS, shares, where="post", color=look.color, dashes=look.dashes or (None, None))
+            mark(axis, look, RATIOS[-1], shares[-1], clip_on=False)
         problems = len(next(iter(costs.values())))
         axis.set(xscale="log", xlabel=f"{CLOCKS[clock]}, ratio to the best", ylim=(-0.02, 1.02), xlim=(1, RATIOS[-1]))
         axis.set(ylabel=f"share of {problems} problems solved", xticks=[1, 2, 5, 10], xticklabels=["1", "2", "5", "10"])
         axis.minorticks_off()
-    legend(
-        figure,
-        [arm for block in found for arm in block.arms if arm.name in next(iter(panels.values()))],
-        style,
-        line=True,
-    )
+    legend(figure, next(iter(panels.values())), style)
     return figure

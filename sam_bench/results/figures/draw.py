@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from sam_bench.api import Record
 from sam_bench.results.arms import Block, blocks
-from sam_bench.results.figures import across, measured, plots, tuning
+from sam_bench.results.figures import across, measured, plots, rows, tuning
 from sam_bench.store.disk import advice, atomic_write
 
 if TYPE_CHECKING:
@@ -19,8 +19,10 @@ FIGURES: dict[str, Callable[[Sequence[Block]], Figure | None]] = {
     "learning_curves": plots.learning_curves,
     "metric_against_cost": plots.metric_against_cost,
     "sampled_share": plots.sampled_share,
-    "metric_by_dataset": across.metric_by_dataset,
+    "metric_by_dataset": rows.metric_by_dataset,
     "ranks": across.rank_diagram,
+    "time_to_target": rows.time_to_target,
+    "three_budgets": rows.three_budgets,
     "performance_profile": across.performance_profiles,
     "sharpness_against_gap": measured.sharpness_against_gap,
     "loss_landscape": measured.loss_landscape,

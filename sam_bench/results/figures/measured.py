@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from itertools import accumulate
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from sam_bench.results.arms import Arm, Block
-from sam_bench.results.figures.plots import BAND, grid, legend, looks, palette
+from sam_bench.results.figures.plots import BAND, grid, legend, mark_ends, palette
+from sam_bench.results.looks import Look, looks
 from sam_bench.results.measured import beside, epoch_means, measured, value
 from sam_bench.store.measurements import Landscape, Sharpness
 
@@ -49,12 +50,12 @@ def sharpness_against_gap(found: Sequence[Block]) -> Figure | None:
             axis.set(xlabel=label, title=_correlation(points))
         row[0].set_ylabel("gap: test minus train loss")
         row[0].set_title(f"{block.title}\n{row[0].get_title()}", loc="center")
-    legend(figure, [arm for block in blocks for arm in block.arms if arm in chosen], style, line=False)
+    legend(figure, [arm.name for block in blocks for arm in block.arms if arm in chosen], style, line=False)
     return figure
 
 
 def _points(
-    axis: Axes, arms: Sequence[Arm], chosen: Mapping[Arm, Sequence[Sharpness]], name: str, style: Mapping[str, Any]
+    axis: Axes, arms: Sequence[Arm], chosen: Mapping[Arm, Sequence[Sharpness]], name: str, style: Mapping[str, Look]
 ) -> list[tuple[float, float]]:
     """Draw the runs of each arm; returns the (sharpness, gap) that exist."""
     points = []
@@ -63,7 +64,7 @@ def _points(
         pairs = [pair for pair in pairs if all(map(math.isfinite, pair))]
         look = style[arm.name]
         if pairs:
-            axis.plot(*zip(*pairs, strict=True), look["marker"], color=look["color"], ms=4.5)
+            axis.plot(*zip(*pairs, strict=True), look.letter, color=look.color, mfc=look.face, ms=4.5)
         points += pairs
     return points
 
@@ -166,11 +167,12 @@ def successive_gradients(found: Sequence[Block]) -> Figure | None:
                 table.dropna(subset=[name]), x="epoch", y=name, hue="arm", style="arm", **palette(style, table["arm"]),
                 errorbar="sd", err_kws=BAND, ax=axis, legend=False,
             )  # fmt: skip
+            mark_ends(axis, style, table.dropna(subset=[name]), "epoch", name)
             axis.set(xlabel="epoch", ylabel="", title=label)
             axis.xaxis.get_major_locator().set_params(integer=True)
         axes[2 * n][0].set_ylabel(block.title)
     shown = {name for _, table in tables for name in table["arm"]}
-    legend(figure, [arm for block, _ in tables for arm in block.arms if arm.name in shown], style, line=True)
+    legend(figure, [name for name in style if name in shown], style)
     return figure
 
 

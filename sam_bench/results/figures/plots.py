@@ -6,39 +6,20 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from sam_bench.results.arms import Arm, Block
-from sam_bench.results.tables.table import PERCENT
+from sam_bench.results.arms import Block
+from sam_bench.results.looks import Look, looks
+from sam_bench.results.tables.cells import PERCENT
 from sam_bench.store.index import curve
 
 if TYPE_CHECKING:
     import numpy as np
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
     from pandas import DataFrame
 
-# Okabe & Ito's colours (2008), told apart by colour-blind readers; line styles and markers repeat the distinction.
-COLOURS = ("#000000", "#E69F00", "#56B4E9", "#009E73", "#0072B2", "#D55E00", "#CC79A7", "#7F7F7F")
-DASHES = ((), (4, 1.5), (1, 1), (3, 1, 1, 1), (5, 1, 1, 1, 1, 1), (9, 2), (1, 2.5), (7, 1.5, 3, 1.5))
-MARKERS = "osD^vP*X<>"
 CLOCKS = {"epoch": "epoch", "grad_evals": "gradient evaluations", "train_seconds": "training seconds"}
 WIDTH = 6.8  # inches, the text width of a two-column page
 BAND = {"alpha": 0.12, "linewidth": 0}
-
-
-def looks(found: Sequence[Block]) -> dict[str, dict[str, Any]]:
-    """Colour, dashes and marker of every arm's name, the same in all figures."""
-    return looks_of(list(dict.fromkeys(arm.name for block in found for arm in block.arms)))
-
-
-def looks_of(names: Sequence[str]) -> dict[str, dict]:
-    """Colour, dashes and marker of each name, by its place."""
-    return {
-        name: {
-            "color": COLOURS[i % len(COLOURS)],
-            "dashes": DASHES[(i + i // len(COLOURS)) % len(DASHES)],
-            "marker": MARKERS[i % len(MARKERS)],
-        }
-        for i, name in enumerate(names)
-    }
 
 
 def learning_curves(found: Sequence[Block]) -> Figure | None:
@@ -57,10 +38,11 @@ def learning_curves(found: Sequence[Block]) -> Figure | None:
                 table, x=clock, y="value", hue="arm", style="arm", **palette(style, table["arm"]),
                 errorbar="sd", err_kws=BAND, ax=axis, legend=False,
             )  # fmt: skip
+            mark_ends(axis, style, table, clock, "value")
             axis.set(xlabel=CLOCKS[clock], ylabel=axis_name(block, "valid"), title="")
         row[0].xaxis.get_major_locator().set_params(integer=True)
         row[0].set_title(block.title, loc="left")
-    legend(figure, [arm for block, _ in tables for arm in block.arms], style, line=True)
+    legend(figure, with_runs([block for block, _ in tables]), style)
     return figure
 
 
@@ -108,13 +90,14 @@ def sampled_share(found: Sequence[Block]) -> Figure | None:
             table, x="epoch", y="share", hue="arm", style="arm", **palette(style, table["arm"]),
             errorbar="sd", err_kws=BAND, ax=axis, legend=False,
         )  # fmt: skip
-        axis.set(xlabel="epoch", ylabel="sam_fraction of the epoch", ylim=(0, 1))
+        mark_ends(axis, style, table, "epoch", "share")
+        axis.set(xlabel="epoch", ylabel="sam_fraction of the epoch", ylim=(-0.04, 1.04))
         axis.xaxis.get_major_locator().set_params(integer=True)
         axis.set_title(block.title, loc="left")
     for axis in axes.flat[len(chosen) :]:
         axis.set_axis_off()
     shown = {name for _, table in chosen for name in table["arm"]}
-    legend(figure, [arm for block, _ in chosen for arm in block.arms if arm.name in shown], style, line=True)
+    legend(figure, [name for name in style if name in shown], style)
     return figure
 
 
@@ -133,13 +116,12 @@ def metric_against_cost(found: Sequence[Block]) -> Figure | None:
                 x, y = arm.cost(cost), arm.score.mean * scale
                 points.append((x, y))
                 spread = 0.0 if math.isnan(arm.score.std) else arm.score.std * scale
-                look = style[arm.name]
-                axis.errorbar(x, y, yerr=spread, fmt=look["marker"], color=look["color"], capsize=2, elinewidth=0.8)
+                mark(axis, style[arm.name], x, y, yerr=spread, elinewidth=0.8)
             front = pareto(points, block.metric["higher_is_better"])
             axis.plot(*zip(*front, strict=True), color="0.6", linewidth=0.8, zorder=0) if len(front) > 1 else None
             axis.set(xlabel=CLOCKS[cost], ylabel=axis_name(block, "test"), xlim=(0, None))
         row[0].set_title(block.title, loc="left")
-    legend(figure, [arm for block in found for arm in block.arms], style, line=False)
+    legend(figure, with_runs(found), style, line=False)
     return figure
 
 
@@ -166,26 +148,46 @@ def grid(rows: int, columns: int, height: float, **options: Any) -> tuple[Figure
     return plt.subplots(rows, columns, figsize=(WIDTH, height * rows + 0.5), squeeze=False, **options)
 
 
-def palette(style: Mapping[str, Mapping[str, Any]], present: Iterable[str]) -> dict[str, Any]:
+def palette(style: Mapping[str, Look], present: Iterable[str]) -> dict[str, Any]:
     """What seaborn needs to give every arm its look."""
     order = [name for name in style if name in set(present)]
-    palette, dashes = ({name: style[name][key] for name in order} for key in ("color", "dashes"))
-    return {"hue_order": order, "style_order": order, "palette": palette, "dashes": dashes}
+    colours, dashes = {name: style[name].color for name in order}, {name: style[name].dashes for name in order}
+    return {"hue_order": order, "style_order": order, "palette": colours, "dashes": dashes}
 
 
-def legend(figure: Figure, arms: Sequence[Arm], style: Mapping[str, Mapping[str, Any]], line: bool) -> None:
+def mark(axis: Axes, look: Look, x: float, y: float, **options: Any) -> None:
+    """One marker, with error bars where `options` has them."""
+    axis.errorbar(x, y, fmt=look.letter, color=look.color, mfc=look.face, **({"capsize": 2} | options))
+
+
+def mark_ends(axis: Axes, style: Mapping[str, Look], table: DataFrame, x: str, y: str) -> None:
+    """Each arm's marker at the end of its line."""
+    for name, rows in table.groupby("arm", sort=False):
+        last = rows[rows[x] == rows[x].max()]
+        mark(axis, style[str(name)], last[x].iloc[0], last[y].mean())
+
+
+def legend(figure: Figure, names: Iterable[str], style: Mapping[str, Look], *, line: bool = True) -> None:
+    """Markers, with lines where there are lines, below the panels."""
     from matplotlib.lines import Line2D
 
     handles = []
-    for name in dict.fromkeys(arm.name for arm in arms if arm.runs):
+    for name in dict.fromkeys(names):
         look = style[name]
-        dash: Any = (0, look["dashes"]) if line and look["dashes"] else "-" if line else "none"
+        dash: Any = (0, look.dashes) if look.dashes else "-"
         handles.append(
-            Line2D([], [], color=look["color"], linestyle=dash, marker="" if line else look["marker"], label=name)
-        )
+            Line2D([], [], color=look.color, linestyle=dash if line else "none", marker=look.letter, mfc=look.face,
+                   label=name)
+        )  # fmt: skip
     figure.legend(
         handles=handles,
         loc="outside lower center",
         ncols=math.ceil(len(handles) / math.ceil(len(handles) / 6)),
+        handlelength=3.2 if line else 1.5,
         frameon=False,
     )
+
+
+def with_runs(found: Sequence[Block]) -> list[str]:
+    """The names of the arms that have finished runs."""
+    return [arm.name for block in found for arm in block.arms if arm.runs]

@@ -1,16 +1,18 @@
 """Figures of the studies behind an experiment: what tuning buys, and how much each option matters."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from sam_bench.results.arms import Block
-from sam_bench.results.figures.plots import BAND, grid, looks_of
-from sam_bench.results.tables.table import PERCENT
+from sam_bench.results.figures.plots import BAND, grid, legend
+from sam_bench.results.looks import Look, looks_of
+from sam_bench.results.tables.cells import PERCENT
 from sam_bench.results.tuned import tunings
 from sam_bench.results.tuning import base_level, curve_of, results_of
 from sam_bench.store.studies import Tuning
 
 PANELS = 4  # side by side
+EDGE = 1.15  # room beyond the ends of a logarithmic range, so that no mark is cut
 
 
 def studied(found: Sequence[Block]) -> list[tuple[Block, list[Tuning]]]:
@@ -32,15 +34,15 @@ def what_tuning_buys(found: Sequence[Block]):
             means, stds = ([getattr(point, name) * scale for point in points] for name in ("mean", "std"))
             for axis, name in zip(row, ("k", "grad_evals"), strict=True):
                 x = [getattr(point, name) for point in points]
-                dashes = {"dashes": look["dashes"]} if look["dashes"] else {}
-                axis.plot(x, means, color=look["color"], marker=look["marker"], ms=3, **dashes)
+                dashes = {"dashes": look.dashes} if look.dashes else {}
+                axis.plot(x, means, color=look.color, marker=look.letter, ms=3, **dashes)
                 low, high = ([m + sign * s for m, s in zip(means, stds, strict=True)] for sign in (-1, 1))
-                axis.fill_between(x, low, high, color=look["color"], **BAND)
+                axis.fill_between(x, low, high, color=look.color, **BAND)
         row[0].set(xlabel="tuning trials", ylabel=_axis_name(arms[0], "expected best "))
         row[0].xaxis.get_major_locator().set_params(integer=True)
         row[1].set(xlabel="gradient evaluations of these trials", xlim=(0, None))
         row[0].set_title(block.title, loc="left")
-    _legend(figure, style)
+    legend(figure, style, style)
     return figure
 
 
@@ -65,8 +67,8 @@ def sensitivity(found: Sequence[Block]):
         elif rule.get("log"):
             axis.set_xscale("log")
             axis.xaxis.set_minor_formatter(NullFormatter())  # within a decade its labels would overlap
-            axis.set_xlim(rule["low"], rule["high"])
-        axis.plot(x, values, look["marker"], color=look["color"], ms=3.5)
+            axis.set_xlim(rule["low"] / EDGE, rule["high"] * EDGE)
+        axis.plot(x, values, look.letter, color=look.color, ms=3.5)
         axis.axhline(base_level(arms) * scale, color="0.4", lw=0.8, ls="--")
         axis.set(xlabel=key.removeprefix("optimizer."), ylabel=_axis_name(arm, ""))
         axis.set_title(f"{block.dataset}: {arm.labels['optimizer']}" if several else arm.labels["optimizer"])
@@ -75,7 +77,7 @@ def sensitivity(found: Sequence[Block]):
     return figure
 
 
-def _style(chosen: Sequence[tuple[Block, Sequence[Tuning]]]) -> dict[str, dict]:
+def _style(chosen: Sequence[tuple[Block, Sequence[Tuning]]]) -> dict[str, Look]:
     return looks_of(list(dict.fromkeys(arm.labels["optimizer"] for _, arms in chosen for arm in arms)))
 
 
@@ -86,14 +88,3 @@ def _scale(arm: Tuning) -> float:
 def _axis_name(arm: Tuning, before: str) -> str:
     arrow = "higher" if arm.higher_is_better else "lower"
     return f"{before}valid/{arm.metric}{' (%)' if arm.metric in PERCENT else ''}\n({arrow} is better)"
-
-
-def _legend(figure, style: Mapping[str, Mapping]) -> None:
-    from matplotlib.lines import Line2D
-
-    handles = [
-        Line2D([], [], color=look["color"], marker=look["marker"], ms=3, label=name,
-               linestyle=(0, look["dashes"]) if look["dashes"] else "-")
-        for name, look in style.items()
-    ]  # fmt: skip
-    figure.legend(handles=handles, loc="outside lower center", ncols=min(6, len(handles)), frameon=False)

@@ -10,8 +10,9 @@ from typing import Any
 
 from sam_bench.api import Record
 from sam_bench.results.arms import COSTS, Arm, Block, flatten
-from sam_bench.results.report import measured, tuning
-from sam_bench.results.tables.table import unit
+from sam_bench.results.looks import Look, looks
+from sam_bench.results.report import measured, rows, tuning
+from sam_bench.results.tables.cells import unit
 from sam_bench.store.identity import important
 from sam_bench.store.index import curve, score
 
@@ -28,7 +29,7 @@ def pack(data: Mapping[str, Any]) -> str:
 
 
 def data(experiments: Mapping[str, Sequence[Record]], found: Mapping[str, Sequence[Block]]) -> dict[str, Any]:
-    """`blocks` for the charts, `runs` for the list; `configs` and `provenances` are shared between runs by number."""
+    """`blocks` and `budgets` for the charts, `runs` for the list; runs share `configs` and `provenances` by number."""
     configs, provenances = _Shared(), _Shared()
     runs: dict[str, dict[str, Any]] = {}
     for name, records in experiments.items():
@@ -36,12 +37,14 @@ def data(experiments: Mapping[str, Sequence[Record]], found: Mapping[str, Sequen
             run = runs.setdefault(record["run_id"], _run(record, configs, provenances))
             run["experiments"].append(name)
     shown = [(name, block) for name, blocks in found.items() for block in blocks]
+    styles = {name: looks(blocks) for name, blocks in found.items()}
     charts = measured.charts([block for _, block in shown])
     return {
         "blocks": [
-            _block(name, block) | {"measured": charts.get(i), "tuning": tuning.charts(block)}
+            _block(name, block, styles[name]) | {"measured": charts.get(i), "tuning": tuning.charts(block)}
             for i, (name, block) in enumerate(shown)
         ],
+        "budgets": [part for name, records in experiments.items() for part in rows.of_budgets(name, records)],
         "runs": list(runs.values()),
         "configs": configs.values,
         "provenances": provenances.values,
@@ -95,7 +98,7 @@ def command(record: Record) -> str:
     return shlex.join(["sam-bench", "run", *groups])
 
 
-def _block(experiment: str, block: Block) -> dict[str, Any]:
+def _block(experiment: str, block: Block, style: Mapping[str, Look]) -> dict[str, Any]:
     scale, digits, name = unit(block)
     return {
         "experiment": experiment,
@@ -103,17 +106,21 @@ def _block(experiment: str, block: Block) -> dict[str, Any]:
         "metric": name.removeprefix("test/"),
         "higher": block.metric["higher_is_better"],
         "digits": digits,
-        "arms": [_arm(arm, scale) for arm in block.arms if arm.runs],
+        "arms": [_arm(arm, scale, style[arm.name]) for arm in block.arms if arm.runs],
+        "target": rows.to_target(block, style),
     }
 
 
-def _arm(arm: Arm, scale: float) -> dict[str, Any]:
+def _arm(arm: Arm, scale: float, look: Look) -> dict[str, Any]:
     versus = arm.versus
     return {
         "name": arm.name,
+        "look": look.packed,
         "mean": arm.score.mean * scale,
         "std": arm.score.std * scale,
         "n": arm.score.n,
+        "valid": {"mean": arm.valid.mean * scale, "std": arm.valid.std * scale},
+        "published": rows.published(arm, scale),
         "costs": {name: arm.cost(name) for name in COSTS},
         "versus": versus
         and {

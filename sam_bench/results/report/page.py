@@ -1,6 +1,7 @@
 """The report: one page that holds an experiment's tables, charts, provenance and commands, and needs nothing else."""
 
 import html
+import json
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -8,7 +9,7 @@ from string import Template
 from typing import Any, cast
 
 from sam_bench.api import Record
-from sam_bench.results import target
+from sam_bench.results import budgets, looks, target
 from sam_bench.results.arms import Block, blocks
 from sam_bench.results.fairness import Finding
 from sam_bench.results.report import data
@@ -18,6 +19,7 @@ from sam_bench.results.verify import verify
 from sam_bench.store.disk import advice, atomic_write
 
 ASSETS = Path(__file__).with_name("assets")
+SCRIPTS = ("tables.js", "charts.js", "rows.js", "sharpness.js", "tuning.js", "runs.js", "page.js")
 SHOWN = 12  # runs named in a warning
 
 
@@ -48,15 +50,20 @@ def page(experiments: Mapping[str, Sequence[Record]], named: Mapping[str, tuple[
         "heading": html.escape(", ".join(experiments)),
         "summary": _summary(every),
         "warnings": _warnings(experiments, found),
-        "results": "\n".join(_results(name, found[name], len(experiments) > 1) for name in experiments),
-        "reproduce": "\n".join(_reproduce(name, records, *commands[name]) for name, records in experiments.items()),
-        "style": _asset("report.css"),
-        "script": "\n".join(
-            _asset(name) for name in ("tables.js", "charts.js", "sharpness.js", "tuning.js", "runs.js", "page.js")
+        "results": "\n".join(
+            _results(name, records, found[name], len(experiments) > 1) for name, records in experiments.items()
         ),
+        "reproduce": "\n".join(_reproduce(name, records, *commands[name]) for name, records in experiments.items()),
+        "style": _asset("report.css").replace("$colours", looks.css()),
+        "script": "\n".join([_constants(), *map(_asset, SCRIPTS)]),
         "data": data.pack(data.data(experiments, found)),
     }
     return Template(_asset("report.html")).substitute(parts)
+
+
+def _constants() -> str:
+    """Markers and dashes as the scripts have them."""
+    return "\n".join(f"const {name.upper()} = {json.dumps(value)};" for name, value in looks.for_charts().items())
 
 
 def _asset(name: str) -> str:
@@ -120,9 +127,10 @@ def _warning(prefix: str, finding: Finding) -> str:
     return f'<li class="{finding.level}"><div>{text}</div>{details}</li>'
 
 
-def _results(name: str, found: Sequence[Block], several: bool) -> str:
+def _results(name: str, records: Sequence[Record], found: Sequence[Block], several: bool) -> str:
     heading = f"<h3>{html.escape(name)}</h3>\n" if several else ""
-    return heading + html_tables([*sections(found), *target.sections(found)])
+    compared = [budgets.section(parts) for parts in budgets.beside(records)]
+    return heading + html_tables([*sections(found), *compared, *target.sections(found)])
 
 
 def _reproduce(name: str, records: Sequence[Record], maker: str, words: str) -> str:

@@ -1,5 +1,6 @@
 """Figures: drawn from records alone, readable for all, and the same bytes from the same records."""
 
+import copy
 import itertools
 import statistics
 
@@ -8,12 +9,14 @@ from support.fabricated import failed, grid, make_record, tune, write, write_add
 
 from sam_bench.errors import UsageError
 from sam_bench.results.arms import blocks
-from sam_bench.results.figures import across, measured, plots
+from sam_bench.results.figures import across, measured, plots, rows
 from sam_bench.results.figures import draw as drawing
 from sam_bench.results.figures.draw import FIGURES, draw
+from sam_bench.results.looks import looks
 from sam_bench.results.report import data
 from sam_bench.results.target import costs_to_target
 from sam_bench.store import added, index
+from sam_bench.store.identity import run_id
 
 
 def stored(results_dir, records):
@@ -29,7 +32,8 @@ def test_every_figure_is_drawn_twice_and_again_with_the_same_bytes(results_dir, 
     for record, kind in itertools.product(records, added.KINDS):
         write_added(results_dir, record, kind)
     first = draw(records, tmp_path / "a", name="all")
-    assert {path.name for path in first} == {f"all_{name}{end}" for name in FIGURES for end in (".pdf", ".png")}
+    drawn = set(FIGURES) - {"three_budgets"}  # these records have one budget
+    assert {path.name for path in first} == {f"all_{name}{end}" for name in drawn for end in (".pdf", ".png")}
     again = draw(records, tmp_path / "b", name="all")
     assert [path.read_bytes() for path in first] == [path.read_bytes() for path in again]
     assert all(path.read_bytes()[:4] in (b"%PDF", b"\x89PNG") for path in first)
@@ -74,17 +78,6 @@ def test_a_folder_that_cannot_be_written_gives_advice(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(UsageError, match="Cannot write"):
         draw([make_record()], tmp_path / "file" / "figures", name="x")
-
-
-def test_arms_differ_by_more_than_colour():
-    found = blocks(
-        grid(("erm", "sam", "looksam", "ae_sam", "graphsam", "vsam", "fsam", "gsam", "esam", "asam"), seeds=[0])
-    )
-    looks = plots.looks(found)
-    assert len({(look["color"], look["marker"]) for look in looks.values()}) == len(looks)
-    for one, other in itertools.combinations(looks.values(), 2):
-        assert one["marker"] != other["marker"]
-        assert (one["color"], one["dashes"]) != (other["color"], other["dashes"])
 
 
 def test_pareto_front_by_hand():
@@ -149,3 +142,83 @@ def test_gradients_are_averaged_over_the_watched_steps_of_an_epoch(results_dir):
     assert table["epoch"].tolist() == [1.0, 2.0]
     assert table["norm_g"].tolist() == [2.0, 5.0]
     assert table["cos_g"].tolist() == [0.5, 0.1]
+
+
+def colours(figure):
+    """{name: (colour, marker, fill)} of a figure's legend."""
+    handles = figure.legends[0].legend_handles
+    return {h.get_label(): (h.get_color(), h.get_marker(), h.get_markerfacecolor()) for h in handles}
+
+
+def test_a_method_looks_the_same_in_every_figure_and_in_the_page(results_dir):
+    some = stored(results_dir, tune(results_dir, grid(("sam", "vsam", "erm"), seeds=range(2))))
+    others = stored(results_dir, grid(("erm", "vsam", "gsam", "sam"), seeds=range(2), datasets=("esol",)))
+    every = []
+    for records in (some, others):
+        found = blocks(records)
+        drawn = (plot(found) for name, plot in FIGURES.items() if name not in ("metric_by_dataset", "loss_landscape"))
+        every += [colours(figure) for figure in drawn if figure is not None and figure.legends]
+        page = data.data({"x": records}, {"x": found})["blocks"][0]
+        assert {arm["name"]: arm["look"] for arm in page["arms"]} == {
+            n: look.packed for n, look in looks(found).items()
+        }
+    assert len(every) >= 7
+    for name in ("erm", "sam", "vsam"):
+        assert len({figure[name] for figure in every if name in figure}) == 1
+
+
+def published_records(seeds=range(3)):
+    """Runs of a network and a data set for which papers print values."""
+    records = grid(("erm", "sam"), seeds=seeds, datasets=("cifar10",), model="wrn28_10", base="sgd")
+    for record in records:
+        value = 0.95 + record["labels"]["seed"] / 100
+        record |= {"metric": {"name": "accuracy", "higher_is_better": True}}
+        record["metrics"] = {"test/accuracy": value, "valid/accuracy": value - 0.005}
+    return records
+
+
+def test_rows_keep_off_the_frame_and_show_test_valid_and_published_values():
+    found = blocks(published_records())
+    figure = rows.metric_by_dataset(found)
+    axis = figure.axes[0]
+    low, high = axis.get_ylim()[::-1]
+    heights = [y for line in axis.lines for y in line.get_ydata()]
+    assert min(heights) - low > 0.3
+    assert high - max(heights) > 0.3
+    marks = {(line.get_marker(), round(float(x), 6)) for line in axis.lines for x in line.get_xdata()}
+    assert ("s", 96.0) in marks  # sam, test
+    assert ("|", 95.5) in marks  # valid
+    values = [published.value for arm in found[0].arms for published in arm.published]
+    assert len(values) > 2
+    assert {("x", round(100 * value, 6)) for value in values} <= marks
+    assert any("published" in text.get_text() for text in figure.legends[0].get_texts())
+    page = data.data({"x": []}, {"x": found})["blocks"][0]
+    shown = [published["value"] for arm in page["arms"] for published in arm["published"]]
+    assert shown == pytest.approx([100 * value for value in values])
+    assert page["arms"][1]["valid"]["mean"] == pytest.approx(95.5)
+
+
+def test_the_time_to_target_says_how_many_runs_reach_it(results_dir):
+    records = stored(results_dir, grid(("erm", "sam"), seeds=range(5), epochs=10))
+    figure = rows.time_to_target(blocks(records))
+    said = [text.get_text() for text in figure.axes[0].texts]
+    assert said[0] == "3 of 5"  # the median of erm's bests, and what lies above
+    assert rows.time_to_target(blocks(records[5:])) is None
+
+
+def test_three_budgets_stand_side_by_side(results_dir):
+    plain = grid(("erm", "sam"), seeds=range(2))
+    assert rows.three_budgets(blocks(plain)) is None
+    records = copy.deepcopy(plain) + copy.deepcopy(plain)
+    for record in records[: len(plain)]:
+        record["config"]["train"]["budget"] = "grad_evals"
+        record["run_id"] = run_id(record["labels"], record["config"])
+        record["metrics"]["test/roc_auc"] = 0.5
+    figure = rows.three_budgets(blocks(records))
+    titles = [axis.get_title(loc="left").splitlines()[-1] for axis in figure.axes]
+    assert titles == ["equal epochs", "equal gradient evaluations", "equal seconds"]
+    means = [{float(x) for line in axis.lines if line.get_marker() == "s" for x in line.get_xdata()}
+             for axis in figure.axes]  # fmt: skip
+    assert means[1] == {0.5}
+    assert means[0].pop() == pytest.approx(sum(r["metrics"]["test/roc_auc"] for r in plain[2:]) / 2)
+    assert "no records" in [text.get_text() for text in figure.axes[2].texts]

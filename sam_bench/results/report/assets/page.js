@@ -6,34 +6,35 @@ async function unpack() {
 }
 
 // An optimizer's line and marker beside its name.
-function keyOf(index, name) {
-  const line = svg("path", { d: "M0 8H30", stroke: colour(index), "stroke-width": 2, "stroke-dasharray": DASHES[index % DASHES.length] });
-  const sign = svg("path", { d: MARKERS[index % MARKERS.length], transform: "translate(15 8)", fill: colour(index) });
-  return element("span", {}, svg("svg", { viewBox: "0 0 30 16", style: "width:30px", "aria-hidden": "true" }, line, sign), name);
+function keyOf(look, name) {
+  const line = svg("path", { d: "M0 8H30", stroke: colour(look), "stroke-width": 2, "stroke-dasharray": DASHES[look[2]] });
+  const picture = svg("svg", { viewBox: "0 0 30 16", style: "width:30px", "aria-hidden": "true" }, line, sign(look, 15, 8));
+  return element("span", {}, picture, name);
 }
 
 function startCharts(blocks) {
   const chosen = document.getElementById("chart-block"), clock = document.getElementById("chart-clock");
   const several = new Set(blocks.map(block => block.experiment)).size > 1;
   blocks.forEach((block, i) => chosen.append(new Option((several ? `${block.experiment}: ` : "") + block.title, i)));
-  const names = [...new Set(blocks.flatMap(block => block.arms.map(arm => arm.name)))];
   const hidden = new Set();
 
   function draw() {
     fitTo(document.getElementById("chart-curves").clientWidth);
     const block = blocks[chosen.value];
-    const arms = block.arms.map(arm => [names.indexOf(arm.name), arm]).filter(([index]) => !hidden.has(index));
-    document.getElementById("chart-curves").replaceChildren(drawCurves(block, arms, clock.value));
-    document.getElementById("chart-cost").replaceChildren(drawCost(block, arms, clock.value));
-    document.getElementById("chart-differences").replaceChildren(drawDifferences(block, arms));
+    const arms = block.arms.filter(arm => !hidden.has(arm.name));
+    const charts = {
+      curves: drawCurves(block, arms, clock.value), cost: drawCost(block, arms, clock.value), metrics: drawMetrics(block, arms),
+      differences: drawDifferences(block, arms), target: drawTarget(block, hidden, clock.value),
+    };
+    for (const [name, chart] of Object.entries(charts)) document.getElementById(`chart-${name}`).replaceChildren(chart);
+    document.getElementById("chart-goal").textContent = block.target ? `${block.metric} of ${say(block.target.goal)}` : "metric";
   }
 
   function legend() {
-    const boxes = blocks[chosen.value].arms.map(arm => {
-      const index = names.indexOf(arm.name);
-      const box = element("input", { type: "checkbox", checked: !hidden.has(index) });
-      box.addEventListener("change", () => { box.checked ? hidden.delete(index) : hidden.add(index); draw(); });
-      return element("label", {}, box, ...keyOf(index, arm.name).childNodes);
+    const boxes = blocks[chosen.value].arms.map(({ look, name }) => {
+      const box = element("input", { type: "checkbox", checked: !hidden.has(name) });
+      box.addEventListener("change", () => { box.checked ? hidden.delete(name) : hidden.add(name); draw(); });
+      return element("label", {}, box, ...keyOf(look, name).childNodes);
     });
     const field = document.getElementById("chart-arms");
     field.replaceChildren(field.querySelector("legend"), ...boxes);
@@ -61,10 +62,12 @@ function startTheme() {
 document.documentElement.classList.add("scripts");
 startTheme();
 startResultTables();
+startScrollHints();
 unpack().then(data => {
   startCharts(data.blocks);
   startSharpness(data.blocks);
   startTuning(data.blocks);
+  startBudgets(data.budgets);
   startRuns(data);
   document.documentElement.dataset.ready = "yes";
 });

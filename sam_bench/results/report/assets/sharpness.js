@@ -10,7 +10,7 @@ const TRACES = {
 const LEVELS = 12; // of a landscape
 const LOW = [0, 34, 78], MIDDLE = [124, 123, 120], HIGH = [254, 232, 56]; // ends and middle of cividis
 
-function drawGap(block, indexOf, measure) {
+function drawGap(block, lookOf, measure) {
   const points = block.measured.points.filter(point => point[measure] !== null);
   if (!points.length) return note("Not measured: sam-bench sharpness adds it.");
   const label = `Gap between test and training loss against ${MEASURES[measure]} in ${block.title}, ${points.length} runs`;
@@ -18,13 +18,13 @@ function drawGap(block, indexOf, measure) {
   const { root, x, y } = frame(label, xs, ys, MEASURES[measure], "test minus train loss");
   for (const point of points) {
     const text = `${point.arm}, seed ${point.seed}: ${MEASURES[measure]} ${say(point[measure])}, gap ${say(point.gap, 3)}`;
-    root.append(mark(indexOf(point.arm), x(point[measure]), y(point.gap), text));
+    root.append(mark(lookOf(point.arm), x(point[measure]), y(point.gap), text));
   }
   return root;
 }
 
-function drawTraces(block, indexOf, trace) {
-  const lines = block.measured.traces.map(({ arm, curves }) => [indexOf(arm), arm, curves[trace]]);
+function drawTraces(block, lookOf, trace) {
+  const lines = block.measured.traces.map(({ arm, curves }) => [lookOf(arm), arm, curves[trace]]);
   if (!lines.some(([, , curve]) => curve.mean.length)) return note("Not measured: sam-bench sharpness --gradients adds it.");
   return drawLines(lines, "epoch", "epoch", TRACES[trace], `${TRACES[trace]} over epochs in ${block.title}`);
 }
@@ -66,7 +66,6 @@ function startSharpness(blocks) {
   section.hidden = !known.length;
   if (!known.length) return;
   for (const link of document.querySelectorAll("a[href='#sharpness']")) link.hidden = false;
-  const names = [...new Set(blocks.flatMap(block => block.arms.map(arm => arm.name)))];
   const [chosen, measure, trace] = ["block", "measure", "trace"].map(name => document.getElementById(`sharpness-${name}`));
   known.forEach((block, i) => chosen.append(new Option(block.title, i)));
   for (const [key, text] of Object.entries(MEASURES)) measure.append(new Option(text, key));
@@ -74,11 +73,11 @@ function startSharpness(blocks) {
 
   function draw() {
     fitTo(document.getElementById("sharpness-gap").clientWidth);
-    const block = known[chosen.value], indexOf = name => names.indexOf(name);
-    const key = block.arms.map(arm => keyOf(indexOf(arm.name), arm.name));
+    const block = known[chosen.value], lookOf = name => block.arms.find(arm => arm.name === name).look;
+    const key = block.arms.map(arm => keyOf(arm.look, arm.name));
     document.getElementById("sharpness-key").replaceChildren(...key);
-    document.getElementById("sharpness-gap").replaceChildren(drawGap(block, indexOf, measure.value));
-    document.getElementById("sharpness-traces").replaceChildren(drawTraces(block, indexOf, trace.value));
+    document.getElementById("sharpness-gap").replaceChildren(drawGap(block, lookOf, measure.value));
+    document.getElementById("sharpness-traces").replaceChildren(drawTraces(block, lookOf, trace.value));
     document.getElementById("sharpness-planes").replaceChildren(...drawPlanes(block));
   }
 

@@ -41,6 +41,20 @@ function matches(text, query) {
   return query.toLowerCase().split(/\s+/).every(word => folded.includes(word));
 }
 
+// Says of each table that is wider than its place that it scrolls, until its last column is in sight.
+function startScrollHints() {
+  for (const box of document.querySelectorAll(".scroll")) {
+    const look = () => {
+      box.classList.toggle("wide", box.scrollWidth > box.clientWidth + 1);
+      box.classList.toggle("end", box.scrollLeft + box.clientWidth >= box.scrollWidth - 1);
+    };
+    box.addEventListener("scroll", look, { passive: true });
+    const watcher = new ResizeObserver(look);
+    for (const node of [box, box.firstElementChild]) watcher.observe(node);
+    look();
+  }
+}
+
 function startResultTables() {
   const tables = [...document.querySelectorAll("#results table")];
   for (const table of tables) makeSortable(table, (column, sign) => sortRows(table, column, sign));

@@ -1,25 +1,25 @@
 // Charts of a tuning study: what k trials buy, and each trial against one of its options.
 const COSTS_OF_TUNING = { k: "tuning trials", grad_evals: "gradient evaluations of these trials" };
 
-function drawExpected(block, indexOf, clock) {
-  const lines = block.tuning.curves.map(({ arm, curve }) => [indexOf(arm), arm, curve]);
+function drawExpected(block, clock) {
+  const lines = block.tuning.curves.map(({ arm, look, curve }) => [look, arm, curve]);
   const name = `expected best valid/${block.tuning.metric}`;
   return drawLines(lines, clock, COSTS_OF_TUNING[clock], name, `${name} over ${COSTS_OF_TUNING[clock]} in ${block.title}`);
 }
 
-function drawTrials(block, indexOf, option) {
+function drawTrials(block, option) {
   const { points, options, base, metric } = block.tuning, logarithmic = options[option];
   const known = points.filter(point => typeof point.values[option] === "number" && point.value !== null);
   if (!known.length) return note("No method has this option.");
   const place = point => logarithmic ? Math.log10(point.values[option]) : point.values[option];
   const ys = span([...known.map(point => point.value), base], 0.06);
-  const label = `Valid ${metric} of ${known.length} trials against ${option} in ${block.title}`;
+  const text = `Valid ${metric} of ${known.length} trials against ${option} in ${block.title}`;
   const xName = logarithmic ? `log10 of ${option}` : option;
-  const { root, x, y } = frame(label, span(known.map(place), 0.05), ys, xName, `valid/${metric}`);
+  const { root, x, y } = frame(text, span(known.map(place), 0.05), ys, xName, `valid/${metric}`);
   if (base !== null) root.append(svg("path", { class: "axis", "stroke-dasharray": "4 3", d: `M${SIZE.left} ${y(base)}H${SIZE.width - SIZE.right}` }));
   for (const point of known) {
-    const text = `${point.arm}: valid/${metric} ${say(point.value)} at ${option} ${say(point.values[option])}`;
-    root.append(mark(indexOf(point.arm), x(place(point)), y(point.value), text));
+    const words = `${point.arm}: valid/${metric} ${say(point.value)} at ${option} ${say(point.values[option])}`;
+    root.append(mark(point.look, x(place(point)), y(point.value), words));
   }
   return root;
 }
@@ -42,10 +42,10 @@ function startTuning(blocks) {
 
   function draw() {
     fitTo(document.getElementById("tuning-curves").clientWidth);
-    const block = known[chosen.value], names = block.tuning.curves.map(({ arm }) => arm), indexOf = name => names.indexOf(name);
-    document.getElementById("tuning-key").replaceChildren(...names.map(name => keyOf(indexOf(name), name)));
-    document.getElementById("tuning-curves").replaceChildren(drawExpected(block, indexOf, clock.value));
-    document.getElementById("tuning-points").replaceChildren(drawTrials(block, indexOf, option.value));
+    const block = known[chosen.value];
+    document.getElementById("tuning-key").replaceChildren(...block.tuning.curves.map(({ look, arm }) => keyOf(look, arm)));
+    document.getElementById("tuning-curves").replaceChildren(drawExpected(block, clock.value));
+    document.getElementById("tuning-points").replaceChildren(drawTrials(block, option.value));
   }
 
   chosen.addEventListener("input", choose);
