@@ -2,7 +2,8 @@
 
 Arms are measured in turn (A B A B ...), numbers are medians over the turns. The ideal ratio is the number of
 forward-backward passes per step; the overhead is what is measured beyond it. Every pass of a step draws the same
-random numbers, so that a model with random depth does the same work in each.
+random numbers, so that a model with random depth does the same work in each. The floor is the passes per step, each
+pass over a part of the batch at the cost that was measured for it.
 """
 
 import argparse
@@ -10,6 +11,7 @@ import copy
 import gc
 import statistics
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -18,6 +20,7 @@ from torch import Tensor, nn
 
 from sam_bench.optim import SharpnessAware, create_optimizer
 from sam_bench.speed import peers as against
+from sam_bench.speed.parts import Pass, beyond_floor, measure_parts, report_parts, rows_of
 from sam_bench.speed.shared import CLOCKS, add_shared, check_overrides
 from sam_bench.speed.timing import conditions, prepare, ratios, show, spread, wait, where
 from sam_bench.speed.workload import Workload, build_workload, configuration
@@ -48,15 +51,19 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     workload = build_workload(args, device, config)
     arms = build_arms(args, workload, config["base"])
     seconds = measure(arms, args)
+    parts = measure_parts(workload, {kind for arm in arms.values() for turn in arm.turns for kind in turn}, args)
     bare, _ = extra_memory(arms[BARE])
-    rows = [
-        summary(name, arm, arms[BARE], seconds, bare) for name, arm in arms.items() if name != BARE and arm.skipped == 0
-    ]
+    rows = []
+    for name, arm in arms.items():
+        if name != BARE and arm.skipped == 0:
+            row = summary(name, arm, arms[BARE], seconds, bare)
+            rows.append(row | beyond_floor(arm.turns, row["ratio"], args.steps, parts))
     for name in [name for name, arm in arms.items() if arm.skipped]:
         print(f"left out: {name} met a loss or gradient that is not finite and skipped {arms[name].skipped} steps")
     described = describe(args, workload, seconds)
     report(described, rows)
-    return {"conditions": described, "rows": rows}
+    report_parts(rows_of(parts, workload.n))
+    return {"conditions": described, "rows": rows, "parts": rows_of(parts, workload.n)}
 
 
 # -- what is trained -----------------------------------------------------------------------------------------------
@@ -68,6 +75,8 @@ class Arm:
     def __init__(self, name: str, workload: Workload, make: Callable[[nn.Module], Any], drive: Callable):
         self.name, self.workload, self.make, self.drive = name, workload, make, drive
         self.passes: list[float] = []  # per step, of each turn
+        self.turns: list[Counter[Pass]] = []  # what the calls of the closure were, of each turn
+        self.kinds: Counter[Pass] = Counter()  # the same of the turn that runs
         self.outside: list[float] = []  # seconds of each turn that the closure did not take
         self.inside = 0.0  # seconds in the closure so far
         self.now = time.perf_counter
@@ -80,6 +89,7 @@ class Arm:
     def closure(self, index: Tensor | None = None, backward: bool = True) -> Tensor:
         """Forward and backward, with the random numbers of this step."""
         self.calls += 1
+        self.kinds[Pass(self.workload.n if index is None else len(index), backward)] += 1
         if self.watch is not None:
             self.watch()
         start = self.now()
@@ -158,6 +168,7 @@ def measure(arms: dict[str, Arm], args: argparse.Namespace) -> dict[str, list[fl
     for _ in range(args.repeats):
         for name, arm in arms.items():
             before, inside = arm.evals, arm.inside
+            arm.kinds = Counter()
             wait(device)
             start = now()
             for _ in range(args.steps):
@@ -166,6 +177,7 @@ def measure(arms: dict[str, Arm], args: argparse.Namespace) -> dict[str, list[fl
             seconds[name].append(now() - start)
             arm.outside.append(seconds[name][-1] - (arm.inside - inside))
             arm.passes.append((arm.evals - before) / args.steps)
+            arm.turns.append(arm.kinds)
     return seconds
 
 
@@ -241,9 +253,11 @@ def report(c: dict[str, Any], rows: list[dict[str, Any]]) -> None:
         f"{c['bare_milliseconds']:.1f} ms a step. {where(c)}; {c['clock']} clock, "
         f"n = {c['n']} turns of {c['steps']} steps, median (least - most)"
     )
-    header = ["method", "passes per step", "time / bare base", "overhead, %", "own work, %", "extra memory / weights"]
+    header = ["method", "passes per step", "time / bare base", "overhead, %", "floor", "beyond the floor, %",
+              "own work, %", "extra memory / weights"]  # fmt: skip
     lines = [
         [row["method"], f"{row['passes_per_step']:.2f}", spread(row["ratio"]), spread(row["overhead_percent"], "+.1f"),
+         f"{row['floor']:.2f}", spread(row["beyond_floor_percent"], "+.1f"),
          spread(row["own_percent"], "+.1f") if row["own_percent"] else "-", f"{row['extra_memory']:.2f}"]
         for row in rows
     ]  # fmt: skip

@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import numpy as np
 import pytest
 import torch
 
@@ -128,6 +129,26 @@ def test_a_cache_that_is_stale(task):
     noisy = changed(task, source=NoisySource(task.source))
     report = dataset_contract(lambda seed: task, fresh=lambda seed: noisy, points=[datasets.cache])
     assert "the batch from sample 0 on differs" in report.failed[0].seen
+
+
+def test_of_a_large_data_set_a_sample_is_read_without_the_cache(path, monkeypatch):
+    monkeypatch.setattr(datasets, "LARGE", 10)
+    monkeypatch.setattr(datasets, "SAMPLED", 8)
+    write(path, [f"C1{'C' * size}C1" for size in range(1, 21)])  # each is its own scaffold
+    words = ("dataset.split=scaffold_balanced",)
+    last = report_of(path, *words).results[-1]
+    assert last.verdict is Verdict.PASSED
+    assert last.seen.startswith("8 of 20 samples")
+    (cached,) = (path.parent / "cache").glob("grover-*.npz")
+    with np.load(cached) as file:
+        arrays = dict(file)
+    arrays["atom_table"][:, 0] += 1
+    np.savez(cached, **arrays)
+    assert "on differs" in report_of(path, *words).failed[0].seen
+    cached.unlink()
+    (groups,) = (path.parent / "cache").glob("scaffolds-*.txt")
+    groups.write_text("\n".join(f"C{i}" for i in range(20)))
+    assert "scaffolds in the cache" in report_of(path, *words).failed[0].seen
 
 
 def test_digits_have_no_cache_and_pass():

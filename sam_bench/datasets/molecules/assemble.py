@@ -55,8 +55,7 @@ def assemble(table: Table, *, name: str, modality: str, kind: str, metric: str, 
     """The task of a table; `official` are the row numbers of a published split, used with split=official.
 
     Molecules of more than `max_atoms` atoms are left out. any_valence reads those that fail only RDKit's check of
-    valences, with a note. Raises UsageError if no molecule can be parsed or the split
-    does not exist.
+    valences, with a note. Raises UsageError if no molecule can be parsed or the split does not exist.
     """
     _check(name, kind, metric, split, fractions, official)
     cache = _cache(data_dir)
@@ -68,8 +67,7 @@ def assemble(table: Table, *, name: str, modality: str, kind: str, metric: str, 
         splits = _renumber(official, keep, len(table.smiles))
     else:
         kept = [table.smiles[i] for i in keep]
-        groups = scaffolds(kept, chirality=split == "scaffold", cache_dir=cache) if "scaffold" in split else None
-        splits = make_split(split, len(kept), fractions, split_seed, groups)
+        splits = make_split(split, len(kept), fractions, split_seed, _groups(kept, split, cache))
     packed.scale_descriptors(splits["train"])
     targets = torch.from_numpy(table.targets[keep]).float()
     notes = [*notes, *left_out(table, packed, max_atoms, official if split == "official" else None)]
@@ -86,6 +84,28 @@ def assemble(table: Table, *, name: str, modality: str, kind: str, metric: str, 
         targets=targets, splits=splits, verified=verified, data_sha256=table.sha256(),
         notes=tuple(notes), target_names=table.target_names, evaluate=evaluate,
     )  # fmt: skip
+
+
+def read_again(source: Molecules, index: Tensor, *, split: str, features: str, max_atoms: int,
+               data_dir: Path) -> Molecules:  # fmt: skip
+    """The molecules `index` (n,) of `source`, read without the cache; descriptors are left out.
+
+    Raises ValueError if the cache has other scaffolds for them, or molecules that cannot be read.
+    """
+    smiles = [source.smiles[i] for i in index.tolist()]
+    kept = _groups(source.smiles, split, _cache(data_dir))
+    if kept is not None and [kept[i] for i in index.tolist()] != _groups(smiles, split, None):
+        raise ValueError("the scaffolds in the cache are not those of the molecules")
+    odd = bool(source.packed.odd_valence)  # whether it was read with any_valence
+    packed = featurize(smiles, cache_dir=None, features=features, max_atoms=max_atoms, any_valence=odd)
+    if len(packed) != len(smiles):
+        raise ValueError(f"the cache has {len(smiles) - len(packed)} molecules that cannot be read")
+    return Molecules(packed, tuple(smiles))
+
+
+def _groups(smiles: Sequence[str], split: str, cache: Path | None) -> list[str] | None:
+    """The scaffolds, where the split needs them."""
+    return scaffolds(smiles, chirality=split == "scaffold", cache_dir=cache) if "scaffold" in split else None
 
 
 def _check(name: str, kind: str, metric: str, split: str, fractions: Sequence[float], official: dict | None) -> None:
