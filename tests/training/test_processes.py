@@ -190,5 +190,5 @@ def test_torchrun_is_for_one_run(results_dir, monkeypatch, capsys):
     monkeypatch.setenv("TORCHELASTIC_RUN_ID", "none")
     monkeypatch.setenv("WORLD_SIZE", "2")
     assert main(["sweep", "digits"]) == 2
-    assert "torchrun is for one run" in capsys.readouterr().err
+    assert "torchrun works with a single run" in capsys.readouterr().err
     assert not results_dir.exists()
