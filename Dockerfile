@@ -4,6 +4,7 @@
 ARG BASE=python:3.11-slim
 FROM ${BASE}
 
+ARG BASE
 ARG DEVICE=cpu
 # Triton compiles what starts its kernels with a C compiler: without one compile=auto leaves every run uncompiled.
 # hadolint ignore=DL3008
@@ -28,8 +29,15 @@ RUN pip install --no-cache-dir --no-deps --force-reinstall . \
  && useradd --create-home --uid 1000 bench \
  && install -d -o bench -g bench /data /results
 
+LABEL org.opencontainers.image.title="sam_bench" \
+      org.opencontainers.image.description="Benchmark of sharpness-aware optimizers on molecules and images" \
+      org.opencontainers.image.licenses="MIT" \
+      org.opencontainers.image.base.name="${BASE}"
+
 USER 1000
 WORKDIR /results
 VOLUME ["/data", "/results"]
+# Seldom, because a check beside a training disturbs its timings. A warning (exit status 1) is healthy: runs work.
+HEALTHCHECK --interval=30m --timeout=2m --retries=1 CMD ["sh", "-c", "sam-bench doctor || [ $? -eq 1 ]"]
 ENTRYPOINT ["sam-bench"]
 CMD ["--help"]
