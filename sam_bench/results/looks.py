@@ -101,9 +101,8 @@ def looks_of(methods: Sequence[str]) -> dict[str, Look]:
 def _of_place(place: int) -> Look:
     """Each of the 80 places has its own pair of colour and marker; of the first 64, its own of colour and dashes."""
     colours, markers = len(COLOURS), len(MARKERS)
-    shift = place // (
-        PLACES // 2
-    )  # 8 and 10 have the common multiple 40: from there on the same pairs would come again
+    # 8 and 10 have the common multiple 40: from there on the same pairs would come again.
+    shift = place // (PLACES // 2)
     return Look(place % colours, (place + shift) % markers, (place + place // colours) % len(DASHES))
 
 

@@ -62,8 +62,9 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         print(f"left out: {name} met a loss or gradient that is not finite and skipped {arms[name].skipped} steps")
     described = describe(args, workload, seconds)
     report(described, rows)
-    report_parts(rows_of(parts, workload.n))
-    return {"conditions": described, "rows": rows, "parts": rows_of(parts, workload.n)}
+    partial_passes = rows_of(parts, workload.n)
+    report_parts(partial_passes)
+    return {"conditions": described, "rows": rows, "parts": partial_passes}
 
 
 # -- what is trained -----------------------------------------------------------------------------------------------

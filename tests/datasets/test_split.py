@@ -89,6 +89,6 @@ def test_scaffolds_are_cached_and_chirality_counts(tmp_path):
 
 
 def test_scaffolds_in_parallel_are_the_same(monkeypatch):
-    monkeypatch.setattr("sam_bench.datasets.molecules.scaffold.PARALLEL_FROM", 0)
+    monkeypatch.setattr("sam_bench.datasets.molecules.chunks.PARALLEL_FROM", 0)
     smiles = ["c1ccccc1C", "C1CCCCC1C(=O)O", "CCO"] * 400
     assert scaffolds(smiles, chirality=True, cache_dir=None, jobs=2) == murcko(smiles, chirality=True)

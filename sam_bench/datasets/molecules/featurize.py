@@ -13,6 +13,7 @@ from joblib import Parallel, delayed
 from tqdm import tqdm
 
 from sam_bench.datasets.molecules.chemistry import FEATURE_SETS, MAX_ATOMS, Chunk, read_chunk
+from sam_bench.datasets.molecules.chunks import cores
 from sam_bench.datasets.molecules.encode import ENCODINGS
 from sam_bench.datasets.molecules.packed import PackedMolecules
 from sam_bench.errors import UsageError, did_you_mean
@@ -75,11 +76,6 @@ def _key(smiles: list[str], features: str, descriptors: bool, max_atoms: int, an
     return hashlib.sha256((head + "\n".join(map(str, smiles))).encode()).hexdigest()[:32]
 
 
-def _cores() -> int:
-    """Number of cores this process may use; in a container or a batch job the machine may have more."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def _read(
     smiles: list[str],
     features: str,
@@ -89,7 +85,7 @@ def _read(
     jobs: int | None,
     progress: bool,
 ) -> Iterator[Chunk]:
-    jobs = jobs or _cores()
+    jobs = jobs or cores()
     costly = len(smiles) * (10 if descriptors else 1)
     calls = (
         delayed(read_chunk)(smiles[i : i + _CHUNK], i, features, descriptors, max_atoms, any_valence)

@@ -3,15 +3,11 @@
 import hashlib
 import os
 from collections.abc import Sequence
-from itertools import chain
+from functools import partial
 from pathlib import Path
 
-from joblib import Parallel, delayed
-
 from sam_bench.datasets.molecules.chemistry import parse
-
-PARALLEL_FROM = 5000  # with fewer molecules, starting processes takes longer than the work
-CHUNK = 1000
+from sam_bench.datasets.molecules.chunks import in_chunks
 
 
 def scaffolds(smiles: Sequence[str], *, chirality: bool, cache_dir: Path | None, jobs: int | None = None) -> list[str]:
@@ -28,18 +24,10 @@ def scaffolds(smiles: Sequence[str], *, chirality: bool, cache_dir: Path | None,
         found = path.read_text().split("\n")
         if len(found) == len(smiles):
             return found
-    found = _compute(smiles, chirality, jobs or os.cpu_count() or 1)
+    found = in_chunks(partial(murcko, chirality=chirality), smiles, jobs)
     if path is not None:
         _keep(path, "\n".join(found))
     return found
-
-
-def _compute(smiles: Sequence[str], chirality: bool, jobs: int) -> list[str]:
-    if jobs == 1 or len(smiles) < PARALLEL_FROM:
-        return murcko(smiles, chirality)
-    chunks = (smiles[i : i + CHUNK] for i in range(0, len(smiles), CHUNK))
-    # joblib's processes do not import the caller's script or torch; featurising has started them already
-    return list(chain.from_iterable(Parallel(n_jobs=jobs)(delayed(murcko)(chunk, chirality) for chunk in chunks)))
 
 
 def murcko(smiles: Sequence[str], chirality: bool) -> list[str]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from sam_bench.api import Record
 from sam_bench.results import budgets, target
-from sam_bench.results.arms import Arm, Block
+from sam_bench.results.arms import BASE_ARM, Arm, Block
 from sam_bench.results.figures.plots import CLOCKS, axis_name, grid, mark
 from sam_bench.results.looks import Look, looks
 from sam_bench.results.tables.cells import number, unit
@@ -144,7 +144,7 @@ def _budget_panel(axis: Axes, block: Block, names: Sequence[str], style: dict[st
             axis, style[arm.name], arm.score.mean * scale, names.index(arm.name), xerr=_spread(arm.score.std) * scale,
             ms=5,
         )  # fmt: skip
-        if arm.base is None and arm.labels["optimizer"] == "erm":
+        if arm.base is None and arm.labels["optimizer"] == BASE_ARM:
             axis.axvline(arm.score.mean * scale, color=QUIET, lw=0.8, ls="--", zorder=0)
     axis.set(xlabel=axis_name(block, "test"))
 
