@@ -25,6 +25,7 @@ FIGURES: dict[str, Callable[[Sequence[Block]], Figure | None]] = {
     "three_budgets": rows.three_budgets,
     "performance_profile": across.performance_profiles,
     "sharpness_against_gap": measured.sharpness_against_gap,
+    "sharpness_against_test": measured.sharpness_against_test,
     "loss_landscape": measured.loss_landscape,
     "successive_gradients": measured.successive_gradients,
     "what_tuning_buys": tuning.what_tuning_buys,

@@ -1,15 +1,16 @@
-"""Figures of what was measured on finished runs: sharpness against the gap, loss landscapes, successive gradients."""
+"""Figures of what was measured on finished runs: sharpness against gap and test, landscapes, successive gradients."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import accumulate
 from typing import TYPE_CHECKING
 
+from sam_bench.results import flatness
 from sam_bench.results.arms import Arm, Block
 from sam_bench.results.figures.plots import BAND, grid, legend, mark_ends, palette
-from sam_bench.results.looks import Look, looks
+from sam_bench.results.looks import looks
 from sam_bench.results.measured import beside, epoch_means, measured, value
 from sam_bench.store.measurements import Landscape, Sharpness
 
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from matplotlib.contour import QuadContourSet
     from matplotlib.figure import Figure
     from pandas import DataFrame
+
+Panel = tuple[dict[Arm, list[tuple[float, float]]], str]  # the (x, y) of each arm's runs, and the title
 
 AXES = {"largest_eigenvalue": "largest Hessian eigenvalue", "trace": "Hessian trace", "m_sharpness": "m-sharpness"}
 LEVELS = 12  # of a landscape
@@ -36,6 +39,34 @@ PANEL_TITLES = {
 
 def sharpness_against_gap(found: Sequence[Block]) -> Figure | None:
     """Gap of every measured run against three measures of sharpness, with Kendall's rank correlation."""
+
+    def panel(block: Block, chosen: Mapping[Arm, Sequence[Sharpness]], name: str) -> Panel:
+        pairs = {arm: [(value(content, name), value(content, "gap_loss")) for content in chosen[arm]]
+                 for arm in block.arms if arm in chosen}  # fmt: skip
+        known = {arm: [pair for pair in own if all(map(math.isfinite, pair))] for arm, own in pairs.items()}
+        return known, _correlation([pair for own in known.values() for pair in own])
+
+    return _sharpness(found, "gap: test minus train loss", panel)
+
+
+def sharpness_against_test(found: Sequence[Block]) -> Figure | None:
+    """Test metric of every measured run, beside the other runs of its seed, against three measures of sharpness."""
+
+    def panel(block: Block, chosen: Mapping[Arm, Sequence[Sharpness]], name: str) -> Panel:
+        tested: dict[tuple[int, int], list[float]] = {}
+        for _, seeds, _, test in flatness.points(block, chosen, name):
+            tested.setdefault(seeds, []).append(test)
+        pairs: dict[Arm, list[tuple[float, float]]] = {}
+        for arm, seeds, sharp, test in flatness.points(block, chosen, name):
+            pairs.setdefault(arm, []).append((sharp, test - sum(tested[seeds]) / len(tested[seeds])))
+        tau = flatness.correlations([block], chosen).get(name)
+        return pairs, f"mean $\\tau$ of {tau.n} seeds: {tau.mean:.2f}" if tau else "too few runs for $\\tau$"
+
+    return _sharpness(found, "test metric minus the mean of its seed", panel)
+
+
+def _sharpness(found: Sequence[Block], label: str, panel: Callable[..., Panel]) -> Figure | None:
+    """A row for each measured block, a panel for each measure; `panel` gives the points of its arms and its title."""
     chosen = measured(found)
     blocks = [block for block in found if any(arm in chosen for arm in block.arms)]
     if not blocks:
@@ -43,36 +74,24 @@ def sharpness_against_gap(found: Sequence[Block]) -> Figure | None:
     style = looks(found)
     figure, axes = grid(len(blocks), len(AXES), height=2.2, sharey="row")
     for row, block in zip(axes, blocks, strict=True):
-        arms = [arm for arm in block.arms if arm in chosen]
-        for axis, (name, label) in zip(row, AXES.items(), strict=True):
-            points = _points(axis, arms, chosen, name, style)
-            _scale(axis, [x for x, _ in points])
-            axis.set(xlabel=label, title=_correlation(points))
-        row[0].set_ylabel("gap: test minus train loss")
+        for axis, (name, text) in zip(row, AXES.items(), strict=True):
+            pairs, title = panel(block, chosen, name)
+            for arm, own in pairs.items():
+                look = style[arm.name]
+                if own:
+                    axis.plot(*zip(*own, strict=True), look.letter, color=look.color, mfc=look.face, ms=4.5)
+            _scale(axis, [x for own in pairs.values() for x, _ in own])
+            axis.set(xlabel=text, title=title)
+        row[0].set_ylabel(label)
         row[0].set_title(f"{block.title}\n{row[0].get_title()}", loc="center")
     legend(figure, [arm.name for block in blocks for arm in block.arms if arm in chosen], style, line=False)
     return figure
 
 
-def _points(
-    axis: Axes, arms: Sequence[Arm], chosen: Mapping[Arm, Sequence[Sharpness]], name: str, style: Mapping[str, Look]
-) -> list[tuple[float, float]]:
-    """Draw the runs of each arm; returns the (sharpness, gap) that exist."""
-    points = []
-    for arm in arms:
-        pairs = [(value(content, name), value(content, "gap_loss")) for content in chosen[arm]]
-        pairs = [pair for pair in pairs if all(map(math.isfinite, pair))]
-        look = style[arm.name]
-        if pairs:
-            axis.plot(*zip(*pairs, strict=True), look.letter, color=look.color, mfc=look.face, ms=4.5)
-        points += pairs
-    return points
-
-
 def _correlation(points: Sequence[tuple[float, float]]) -> str:
     from scipy.stats import kendalltau
 
-    if len(points) < 3:
+    if len(points) < flatness.LEAST:
         return f"n = {len(points)}"
     tau = kendalltau(*zip(*points, strict=True)).statistic
     return f"Kendall's $\\tau$ = {tau:.2f}, n = {len(points)}"

@@ -5,10 +5,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sam_bench.results.arms import Arm, Block
+from sam_bench.results.flatness import MEASURES
 from sam_bench.results.measured import TRACES, beside, epoch_means, measured, value
 from sam_bench.store.measurements import Gradients, Landscape, Sharpness
 
-MEASURES = ("largest_eigenvalue", "trace", "m_sharpness", "ball_rise")
 RUNS = 300  # points of a scatter at most, so that the page stays small
 
 

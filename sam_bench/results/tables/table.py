@@ -8,7 +8,7 @@ from typing import Any
 
 from sam_bench.api import Record
 from sam_bench.errors import UsageError, did_you_mean
-from sam_bench.results import measured, pooled, tuning
+from sam_bench.results import flatness, measured, pooled, tuning
 from sam_bench.results.arms import COSTS, Arm, Block, blocks
 from sam_bench.results.data_notes import of_data
 from sam_bench.results.fairness import disturbed, mixed_arithmetic, mixed_code
@@ -56,6 +56,7 @@ def sections(found: Sequence[Block]) -> list[Section]:
     overview += [together] if (together := pooled.section(found)) else []
     chosen = measured.measured(found)
     added = [section for block in found if (section := measured.section(block, chosen))]
+    added += flatness.sections(found, chosen)
     added += [tuning.section(arms) for block in found if (arms := tunings(block))]
     return [*overview, *(_section(block, len(testable)) for block in found), *added]
 
