@@ -1,8 +1,8 @@
 """Do flatter weights test better? Kendall's tau of each measure of sharpness with the test metric.
 
 Only runs with the same seed and split are ranked against each other: they share data, initialisation and order of the
-samples, and differ by the method. So a lucky split is no evidence. Each seed gives one tau, and the taus are tested like
-the paired differences of a table.
+samples, and differ by the method. So a lucky split is no evidence. Each seed gives one tau, and the taus are tested
+like the paired differences of a table.
 """
 
 import math
@@ -72,8 +72,8 @@ def _section(title: str, blocks: Sequence[Block], chosen: Chosen) -> Section:
         for measure, tau in correlations(blocks, chosen).items()
     ]  # fmt: skip
     notes = [
-        "tau: Kendall's rank correlation over the methods that share a seed and its split, mean over the seeds with its "
-        "95 % bootstrap interval (BCa). +1: the sharper weights always test worse; 0: no relation.",
+        "tau: Kendall's rank correlation over the methods that share a seed and its split, mean over the seeds with "
+        "its 95 % bootstrap interval (BCa). +1: the sharper weights always test worse; 0: no relation.",
         "p: sign-flip test of the taus of all seeds, Holm over these measures. Methods change more than sharpness, so "
         "this shows what goes together and not what causes what.",
     ]
