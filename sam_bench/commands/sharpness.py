@@ -52,6 +52,9 @@ def run(arguments: argparse.Namespace) -> int:
     """Measure every finished run."""
     parts = chosen(arguments)
     cells = cells_of(parts)
+    from sam_bench.training import threads
+
+    threads.before_torch(threads.SEVERAL)
     from sam_bench.sharpness import measure
     from sam_bench.store.added import read
 

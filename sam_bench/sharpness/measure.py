@@ -6,7 +6,7 @@ import hashlib
 import math
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -86,18 +86,30 @@ def measure(kind: str, found: Finished, settings: Mapping, results: Path) -> tup
     if path.exists():
         return path, False
     begin, started = time.perf_counter(), datetime.datetime.now(datetime.UTC)
-    content = {"sharpness": _sharpness, "landscape": _landscape, "gradients": _gradients}[kind](found, settings)
-    made = {
-        **provenance.code(),
-        "versions": provenance.versions(),
-        "hardware": provenance.hardware(found.device),
-        "started": started.isoformat(timespec="seconds"),
-    }
+    with _threads_of(found):
+        content = {"sharpness": _sharpness, "landscape": _landscape, "gradients": _gradients}[kind](found, settings)
+        made = {
+            **provenance.code(),
+            "versions": provenance.versions(),
+            "hardware": provenance.hardware(found.device),
+            "started": started.isoformat(timespec="seconds"),
+        }
     head = {"kind": kind, "run_id": found.cell.run_id, "labels": dict(found.cell.labels), "settings": dict(settings)}
     head |= {"weights_sha256": found.weights_sha256}
     head |= {"data": {key: found.record["data"][key] for key in ("sha256", "split_sha256")}}
     seconds = round(time.perf_counter() - begin, 3)
     return path, added.write(path, {**head, **content, "seconds": seconds, "provenance": made})
+
+
+@contextlib.contextmanager
+def _threads_of(found: Finished) -> Iterator[None]:
+    """Compute with as many threads as the run did: sums depend on the number, and more would wait for each other."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(found.record["provenance"]["hardware"].get("threads") or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _check_data(task, found: Finished) -> None:
@@ -194,17 +206,12 @@ def _gradients(found: Finished, settings: Mapping) -> dict:
     config = found.cell.config
     if config["train"]["budget"] == "seconds":
         raise UsageError("train.budget=seconds depends on the clock: such a run cannot be trained again step by step.")
-    before = torch.get_num_threads()
-    torch.set_num_threads(found.record["provenance"]["hardware"].get("threads", before))  # sums depend on it
-    try:
-        how = precision.of_record(found.record)
-        trainer = build_trainer(found.cell, found.device, how, watched.WatchedTrainer)
-        assert isinstance(trainer, watched.WatchedTrainer)
-        trainer.every, trainer.rho = settings["every"], settings["rho"]
-        _check_data(trainer.task, found)
-        trainer.fit(save=_nothing, report=_nothing, stop=lambda: False, log=_nothing)
-    finally:
-        torch.set_num_threads(before)
+    how = precision.of_record(found.record)
+    trainer = build_trainer(found.cell, found.device, how, watched.WatchedTrainer)
+    assert isinstance(trainer, watched.WatchedTrainer)
+    trainer.every, trainer.rho = settings["every"], settings["rho"]
+    _check_data(trainer.task, found)
+    trainer.fit(save=_nothing, report=_nothing, stop=lambda: False, log=_nothing)
     stored = torch.load(found.weights, map_location=found.device, weights_only=True)
     same = all(torch.equal(value, stored[name]) for name, value in trainer.model.state_dict().items())
     rows = {name: [row[name] for row in trainer.rows] for name in watched.COLUMNS}

@@ -97,6 +97,23 @@ def test_the_record_says_what_was_measured_and_how(digits):
     assert gap["metric"] == pytest.approx(gap["train/accuracy"] - record["metrics"]["test/accuracy"])
 
 
+def test_it_computes_with_the_runs_threads_and_says_so(digits, tmp_path, monkeypatch):
+    """Sums depend on the number, and threads that wait for each other beside other work took minutes instead of one."""
+    (cell,) = compose.plan("digits", [*DIGITS[1:], "optimizer=erm", "seed=0"])
+    found = measure.finished(cell, digits)
+    settings = measure.settings_of("sharpness", {**SETTINGS["sharpness"], "samples": 64, "probes": 1}, cell)
+    used, before = [], torch.get_num_threads()
+    monkeypatch.setattr(measure, "_sharpness", lambda *_: used.append(torch.get_num_threads()) or {})
+    monkeypatch.setattr(added, "write", lambda path, content: written.append(content))
+    for threads in (1, 2):
+        written = []
+        found.record["provenance"]["hardware"]["threads"] = threads
+        measure.measure("sharpness", found, settings, tmp_path)
+        assert written[0]["provenance"]["hardware"]["threads"] == threads
+    assert used == [1, 2]
+    assert torch.get_num_threads() == before
+
+
 def test_measuring_twice_gives_the_same_numbers(digits, tmp_path):
     (cell,) = compose.plan("digits", [*DIGITS[1:], "optimizer=sam", "seed=0"])
     found = measure.finished(cell, digits)
