@@ -13,6 +13,7 @@ from sam_bench.results.tuned import origins
 BUDGETS = {"epochs": "equal epochs", "grad_evals": "equal gradient evaluations", "seconds": "equal seconds"}
 SPENT = {"epochs": "epochs", "grad_evals": "grad_evals", "seconds": "train_seconds"}  # column of a record
 REFERENCE = "sam"  # whose equal-epochs runs say how many seconds everybody gets
+SAM_PASSES = 2  # gradient evaluations of a step of REFERENCE
 DIGITS = 3  # significant ones of these seconds
 
 
@@ -55,9 +56,28 @@ def by_place(records: Sequence[Record]) -> list[dict[str, Block]]:
     """{budget: block} for each data set, model and base: the budgets that have records, in the order of BUDGETS."""
     found: dict[tuple, dict[str, Block]] = {}
     for budget in BUDGETS:
-        for block in blocks([r for r in records if budget_of(r) == budget]):
+        under = [r for r in records if budget_of(r) == budget]
+        for block in blocks(under + _same_under(budget, under, records)):
             found.setdefault((block.dataset, block.model, block.base), {})[budget] = block
     return list(found.values())
+
+
+def _same_under(budget: str, under: Sequence[Record], records: Sequence[Record]) -> list[Record]:
+    """Runs of equal epochs that are also the runs under equal gradient evaluations, and need not be made again.
+
+    SAM's two passes a step are the unit of that budget: such a run takes the same steps, with the same learning rates.
+    They count where `under` has runs of other methods, and none of theirs.
+    """
+    if budget != "grad_evals":
+        return []
+    places = {place_of(r["labels"]) for r in under}
+    made = {(*place_of(r["labels"]), r["labels"]["optimizer"]) for r in under}
+    same = [
+        r for r in records
+        if budget_of(r) == "epochs" and r["status"] == "finished" and r["grad_evals"] == SAM_PASSES * r["steps"]
+        and place_of(r["labels"]) in places and (*place_of(r["labels"]), r["labels"]["optimizer"]) not in made
+    ]  # fmt: skip
+    return [{**r, "config": {**r["config"], "train": {**r["config"]["train"], "budget": budget}}} for r in same]
 
 
 def names(parts: Mapping[str, Block]) -> list[str]:
@@ -81,7 +101,7 @@ def section(known: Mapping[str, Block]) -> Section:
     notes = [f"{name}: mean ± sample standard deviation (n seeds), {better} is better.", origins(first.arms)]
     notes += [_explain(budget, block) for budget, block in known.items()]
     notes += of_data([arm for block in known.values() for arm in block.arms])
-    return Section(f"three budgets: {first.title}", header, rows, notes)
+    return Section(f"{'three ' if len(known) == len(BUDGETS) else ''}budgets: {first.title}", header, rows, notes)
 
 
 def _header(budget: str, name: str) -> list[str]:
@@ -103,7 +123,8 @@ def _explain(budget: str, block: Block) -> str:
     if budget == "grad_evals":
         return (
             f"equal gradient evaluations: what SAM spends in {train['train.epochs']} epochs; a method of one "
-            "evaluation a step trains twice as long, and its learning-rate schedule stretches with it."
+            "evaluation a step trains twice as long, and its learning-rate schedule stretches with it. Runs of equal "
+            "epochs with two evaluations in every step are the same runs, and count here."
         )
     return (
         f"equal seconds: {train['train.seconds']:g} of training, the median of SAM's runs under equal epochs; they "

@@ -7,6 +7,8 @@ import statistics
 import pytest
 from support.fabricated import grid, write
 
+from sam_bench.cli import main
+from sam_bench.config import compose
 from sam_bench.results import budgets, target
 from sam_bench.results.arms import blocks
 from sam_bench.results.tables.render import terminal
@@ -45,6 +47,53 @@ def test_the_budgets_stand_beside_each_other():
     assert spent["sam"] == 2 * spent["erm"]
     assert "equal seconds: 8 of training" in terminal(sections)
     assert len(budgets.sections(records[: len(plain)])[0].header) == 4  # what has no records has no column
+
+
+def test_runs_of_two_evaluations_a_step_count_under_gradient_evaluations_too():
+    """Only erm has to train again for the budget that SAM spends; methods of other costs are not in its column."""
+    plain = [under(record, "epochs") for record in grid(("erm", "sam", "vsam"), seeds=range(6))]
+    longer = [under(record, "grad_evals") for record in plain[:6]]
+    for record in longer:
+        record["metrics"]["test/roc_auc"] += 0.01
+        record |= {"steps": 2 * record["steps"], "grad_evals": 2 * record["grad_evals"]}
+    (section,) = budgets.sections([*plain, *longer])
+    assert section.title == "budgets: bbbp / grover / adam"
+    rows = {row[0].text: row for row in section.rows}
+    assert rows["sam"][4].text.rstrip("*") == rows["sam"][1].text
+    assert rows["vsam"][4].text == "-"
+    gain = rows["sam"][2].value  # against erm with as many epochs
+    assert rows["sam"][5].value == pytest.approx(gain - 0.01)
+    assert "§" not in rows["sam"][4].text
+    assert "count here" in terminal([section])
+    own = [under(record, "grad_evals") for record in plain[6:12]]  # sam's, made after all
+    for record in own:
+        record["metrics"]["test/roc_auc"] = 0.5
+    (section,) = budgets.sections([*plain, *longer, *own])
+    assert {row[0].text: row for row in section.rows}["sam"][4].text.startswith("0.5000")
+
+
+def test_such_a_run_is_the_same_run(results_dir, monkeypatch):
+    """What the test above takes for granted: SAM's steps and learning rates are the same under both budgets."""
+    monkeypatch.setenv("SAM_BENCH_RESULTS", str(results_dir))
+    words = ["optimizer=sam", "seed=0", "train.epochs=2", "schedule=cosine", "device=cpu"]
+    found = []
+    for budget in ("epochs", "grad_evals"):
+        (cell,) = compose.plan("digits", [*words, f"train.budget={budget}"])
+        assert main(["run", *cell.overrides]) == 0
+        found += index.load(results_dir, [cell.run_id])
+    one, other = found
+    assert one["run_id"] != other["run_id"]
+    assert one["metrics"] == other["metrics"]
+    assert one["grad_evals"] == budgets.SAM_PASSES * one["steps"] == other["grad_evals"]
+
+
+def test_the_table_shows_the_budgets(results_dir, monkeypatch, capsys):
+    monkeypatch.setenv("SAM_BENCH_RESULTS", str(results_dir))
+    stored(results_dir, [under(r, b) for b in ("epochs", "grad_evals") for r in grid(("erm", "sam"), seeds=[0])])
+    assert main(["table", "--budgets", "--runs", "bbbp-*"]) == 0
+    assert "equal gradient evaluations" in capsys.readouterr().out
+    assert main(["table", "--budgets", "--runs", "bbbp-*", "--format", "csv"]) == 2
+    assert "--budgets has no --format csv" in capsys.readouterr().err
 
 
 def test_the_seconds_are_those_of_sam_else_of_the_slowest_and_never_change():
