@@ -1,6 +1,6 @@
 """Measure what a method costs: the time of its step relative to the bare base optimizer, on one model and batch.
 
-Arms are measured in turn (A B A B ...), numbers are medians over the turns. The ideal ratio is the number of
+Arms are measured in turn (A B B A ...), numbers are medians over the turns. The ideal ratio is the number of
 forward-backward passes per step; the overhead is what is measured beyond it. Every pass of a step draws the same
 random numbers, so that a model with random depth does the same work in each. The floor is the passes per step, each
 pass over a part of the batch at the cost that was measured for it.
@@ -159,25 +159,38 @@ def build_arms(args: argparse.Namespace, workload: Workload, base: Mapping[str, 
 
 
 def measure(arms: dict[str, Arm], args: argparse.Namespace) -> dict[str, list[float]]:
-    """Seconds of `steps` steps of each arm, turn by turn; the passes per step of each turn go to `arm.passes`."""
+    """Seconds of `steps` steps of each arm, turn by turn; the passes per step of each turn go to `arm.passes`.
+
+    On a CPU the arms change places after every step, so that a slow second of the machine affects all of them. A GPU
+    must not wait between steps; there they change places after `steps` steps.
+    """
     now, device = CLOCKS[args.clock], next(iter(arms.values())).workload.device
     for arm in arms.values():
         arm.now = now
         for _ in range(max(2, getattr(arm.optimizer, "warm_up", 0))):
             arm.step()
+    at_once = args.steps if device.type == "cuda" else 1
+    order = list(arms.values())
     seconds: dict[str, list[float]] = {name: [] for name in arms}
     for _ in range(args.repeats):
-        for name, arm in arms.items():
-            before, inside = arm.evals, arm.inside
+        begun = {name: (arm.evals, arm.inside) for name, arm in arms.items()}
+        spent = dict.fromkeys(order, 0.0)
+        for arm in order:
             arm.kinds = Counter()
-            wait(device)
-            start = now()
-            for _ in range(args.steps):
-                arm.step()
-            wait(device)
-            seconds[name].append(now() - start)
-            arm.outside.append(seconds[name][-1] - (arm.inside - inside))
-            arm.passes.append((arm.evals - before) / args.steps)
+        for _ in range(args.steps // at_once):
+            for arm in order:
+                wait(device)
+                start = now()
+                for _ in range(at_once):
+                    arm.step()
+                wait(device)
+                spent[arm] += now() - start
+            order.reverse()
+        for name, arm in arms.items():
+            evals, inside = begun[name]
+            seconds[name].append(spent[arm])
+            arm.outside.append(spent[arm] - (arm.inside - inside))
+            arm.passes.append((arm.evals - evals) / args.steps)
             arm.turns.append(arm.kinds)
     return seconds
 
