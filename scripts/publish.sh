@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Copies the finished runs of an experiment and its tuning studies into results/published, to be committed.
+# Copies the finished runs of an experiment, its tuning studies and what `sam-bench sharpness` measured on these runs into
+# results/published, to be committed.
 #   scripts/publish.sh /path/to/results EXPERIMENT [overrides]     (the words of `sam-bench sweep`)
 # Then add the words to results/published/experiments.yaml, and renew what is made from the records: make published
 set -euo pipefail
@@ -17,6 +18,9 @@ for name in names:
     (target / "runs" / name).mkdir(parents=True, exist_ok=True)
     for file in ("record.json", "curve.csv"):
         shutil.copy(source / "runs" / name / file, target / "runs" / name / file)
+    for file in (source / "sharpness").glob(f"{name}-????????.json"):
+        (target / "sharpness").mkdir(exist_ok=True)
+        shutil.copy(file, target / "sharpness" / file.name)
     tuned = json.loads((source / "runs" / name / "record.json").read_text())["config"].get("tuned")
     studies |= {tuned["study"]} if tuned else set()
 for study in studies:

@@ -60,8 +60,10 @@ def results_page() -> str:
 
 def _section(entry: Mapping[str, Any]) -> str:
     words: Sequence[str] = entry["words"].split()
-    table = re.sub("^### ", "#### ", printed("table", *words, "--format", "markdown"), flags=re.M)
-    return "\n\n".join([f"## {words[0]}", entry["about"].strip(), _made(words), f"`{' '.join(words)}`", table])
+    parts = [f"## {words[0]}", entry["about"].strip(), _made(words)]
+    for more in (words, *(other.split() for other in entry.get("also", ()))):
+        parts += [f"`{' '.join(more)}`", re.sub("^### ", "#### ", printed("table", *more, "--format", "markdown"), flags=re.M)]
+    return "\n\n".join(parts)
 
 
 def _made(words: Sequence[str]) -> str:
