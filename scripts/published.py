@@ -62,7 +62,10 @@ def _section(entry: Mapping[str, Any]) -> str:
     words: Sequence[str] = entry["words"].split()
     parts = [f"## {words[0]}", entry["about"].strip(), _made(words)]
     for more in (words, *(other.split() for other in entry.get("also", ()))):
-        parts += [f"`{' '.join(more)}`", re.sub("^### ", "#### ", printed("table", *more, "--format", "markdown"), flags=re.M)]
+        parts += [
+            f"`{' '.join(more)}`",
+            re.sub("^### ", "#### ", printed("table", *more, "--format", "markdown"), flags=re.M),
+        ]
     return "\n\n".join(parts)
 
 

@@ -1,7 +1,6 @@
 """`sam-bench verdicts`."""
 
 import argparse
-import functools
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -30,7 +29,7 @@ def run(arguments: argparse.Namespace) -> int:
     from sam_bench.results.tables.render import RENDERERS
 
     claims = verdicts.read(arguments.claims or verdicts.CLAIMS)
-    found = verdicts.verdicts(claims, functools.cache(_planned))  # several claims share an experiment
+    found = verdicts.verdicts(claims, _planned)
     print(RENDERERS[arguments.format]([verdicts.section(found)]), end="")
     return 0
 

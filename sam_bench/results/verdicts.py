@@ -169,12 +169,18 @@ def section(decisions: Sequence[Decision]) -> Section:
 
 def verdicts(claims: Sequence[Claim], records_of: Records) -> list[Decision]:
     """The decision on each claim. Raises UsageError for words that name no experiment."""
+    known: dict[tuple, tuple[int, Sequence[Record]] | None] = {}  # several claims share an experiment
     found = []
     for claim in claims:
-        try:
-            planned, records = records_of(claim.experiment, claim.overrides)
-        except NoStudy:
+        words = (claim.experiment, claim.overrides)
+        if words not in known:
+            try:
+                known[words] = records_of(*words)
+            except NoStudy:
+                known[words] = None
+        made = known[words]
+        if made is None:
             found.append(Decision(claim, "not finished", "not all of its data sets are tuned"))
-            continue
-        found.append(decide(claim, planned, records))
+        else:
+            found.append(decide(claim, *made))
     return found

@@ -69,10 +69,10 @@ def test_filtering_results(visit):
     page = visit()
     page.fill("#filter-results", "esol LOOK")
     assert page.locator("#results tbody tr:visible").count() == 2  # of the results, and of the time to target
-    assert page.inner_text("#filter-results-count") == "2 of 29 rows"
+    assert page.inner_text("#filter-results-count") == "2 of 33 rows"
     assert page.locator("#results table:visible").count() == 2
     page.fill("#filter-results", "")
-    assert page.locator("#results tbody tr:visible").count() == 29
+    assert page.locator("#results tbody tr:visible").count() == 33
 
 
 def test_filtering_sorting_and_paging_runs(visit):
@@ -244,7 +244,7 @@ def test_a_phone_scrolls_tables_not_the_page(visit):
 
 def test_without_scripts_tables_warnings_and_commands_remain(visit):
     page = visit(java_script_enabled=False)
-    assert page.locator("#results tbody tr:visible").count() == 29
+    assert page.locator("#results tbody tr:visible").count() == 33
     assert page.locator(".warnings li.fail:visible").count() >= 1
     assert page.locator("#reproduce pre").is_visible()
     assert page.locator("#charts").is_hidden()
