@@ -62,7 +62,7 @@ def sharpness_against_test(found: Sequence[Block]) -> Figure | None:
         tau = flatness.correlations([block], chosen).get(name)
         return pairs, f"mean $\\tau$ of {tau.n} seeds: {tau.mean:.2f}" if tau else "too few runs for $\\tau$"
 
-    return _sharpness(found, "test metric minus the mean of its seed", panel)
+    return _sharpness(found, "test minus its seed's mean", panel)
 
 
 def _sharpness(found: Sequence[Block], label: str, panel: Callable[..., Panel]) -> Figure | None:
