@@ -13,7 +13,7 @@ from sam_bench.errors import UsageError, did_you_mean
 from sam_bench.results.arms import BASE_ARM, Arm, Block, blocks
 from sam_bench.results.pooled import pooled
 from sam_bench.results.stats import Comparison, pairs_needed
-from sam_bench.results.tables.cells import number, unit
+from sam_bench.results.tables.cells import number, p_value, unit
 from sam_bench.results.tables.render import Cell, Section
 from sam_bench.results.verify import unfair
 from sam_bench.store.studies import NoStudy
@@ -152,7 +152,7 @@ def section(decisions: Sequence[Decision]) -> Section:
     """The verdicts as a printed table."""
     rows = []
     for d in decisions:
-        p = "-" if math.isnan(d.p) else "< 0.001" if d.p < 0.001 else f"{d.p:.3f}"
+        p = "-" if math.isnan(d.p) else p_value(d.p)
         cells: list[Any] = [d.claim.claim, d.claim.source, d.claim.test, str(d.pairs or "-"), d.gain, p]
         rows.append([*map(Cell, cells), Cell(d.verdict, bold=True), Cell(d.reason), Cell(d.claim.command)])
     header = ["claim", "source", "test", "n", "gain over erm [95 %]", "p (Holm)", "verdict", "why", "command"]

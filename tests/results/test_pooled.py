@@ -69,7 +69,7 @@ def test_few_pairs_are_called_few():
 def test_the_table_shows_it_once_there_are_several_data_sets():
     text = table(records(lambda *_: 0.5), format="markdown")
     assert "### pooled over data sets" in text
-    assert "| sam | **+0.500 [0.500, 0.500]\\*** | 0.000 | 2 of 2 | 16 |" in text
+    assert "| sam | **+0.500 [0.500, 0.500]\\*** | \\< 0.001 | 2 of 2 | 16 |" in text
     assert "pooled" not in table(records(lambda *_: 0.5, datasets=("bbbp",)))
 
 

@@ -61,4 +61,9 @@ def test_cell(versus: Comparison | None) -> Cell:
         return Cell("-")
     if versus.too_few:
         return Cell(f"too few seeds ({versus.n})", value=math.nan)
-    return Cell(f"{versus.p_holm:.3f}", value=versus.p_holm)
+    return Cell(p_value(versus.p_holm), value=versus.p_holm)
+
+
+def p_value(p: float) -> str:
+    """Three decimals; no p of a finite number of sign patterns is 0, so a smaller one is `< 0.001`."""
+    return "< 0.001" if p < 0.001 else f"{p:.3f}"
