@@ -31,8 +31,8 @@ def rank_diagram(found: Sequence[Block]) -> Figure | None:
 
     k = len(ranks.names)
     levels = math.ceil(k / 2)
-    figure, axis = plt.subplots(figsize=(WIDTH, 1.2 + 0.2 * levels))
-    axis.set(xlim=(k + 0.2, 0.8), ylim=(-levels - 1.5, 2.2), yticks=[])
+    figure, axis = plt.subplots(figsize=(WIDTH, 1.3 + 0.2 * levels))
+    axis.set(xlim=(k + 0.2, 0.8), ylim=(-levels - 1.5, 2.8), yticks=[])
     axis.spines[["left", "bottom"]].set_visible(False)
     axis.xaxis.tick_top()
     axis.xaxis.set_label_position("top")
@@ -46,7 +46,7 @@ def rank_diagram(found: Sequence[Block]) -> Figure | None:
     left = k
     axis.hlines(1.7, left, max(left - ranks.critical_difference, 1), color="black", lw=1)
     axis.text(
-        left - ranks.critical_difference / 2, 1.78, f"critical difference {ranks.critical_difference:.2f}", ha="center"
+        left - ranks.critical_difference / 2, 1.88, f"critical difference {ranks.critical_difference:.2f}", ha="center"
     )
     return figure
 
