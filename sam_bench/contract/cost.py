@@ -14,6 +14,7 @@ from sam_bench.optim.accumulation import accepts
 from sam_bench.speed.optimizers import BARE, Arm, extra_memory, measure, summary
 from sam_bench.speed.timing import conditions
 from sam_bench.speed.workload import build_workload
+from sam_bench.training import threads
 
 REPEATS, STEPS, BATCH = 7, 6, 128
 
@@ -50,12 +51,13 @@ def measured(subject: Subject) -> dict[str, Any]:
         return subject.make(model, "adam", **({"rho": 1e-3} if "rho" in subject.takes else {}))
 
     arms = {BARE: Arm(BARE, workload, bare, _drive_bare), subject.name: Arm(subject.name, workload, make, _drive)}
-    seconds = measure(arms, args)
+    with threads.using(1):  # processor time also counts what several threads spend waiting for each other
+        seconds, where = measure(arms, args), conditions(torch.device("cpu"))
     row = summary(subject.name, arms[subject.name], arms[BARE], seconds, extra_memory(arms[BARE])[0])
     return {
         **{key: row[key] for key in ("passes_per_step", "ratio", "overhead_percent", "extra_memory")},
         "bare_milliseconds": 1000 * statistics.median(seconds[BARE]) / STEPS,
         "model": f"mlp, {workload.parameters:,} parameters, batch {BATCH}, base adam",
         "n": f"{REPEATS} turns of {STEPS} steps, processor time",
-        **conditions(torch.device("cpu")),
+        **where,
     }

@@ -6,7 +6,7 @@ import hashlib
 import math
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,7 +20,7 @@ from sam_bench.store import added
 from sam_bench.store.disk import file_checksum
 from sam_bench.store.folder import RunDirectory
 from sam_bench.store.record import read_record
-from sam_bench.training import precision, provenance, seeding
+from sam_bench.training import precision, provenance, seeding, threads
 from sam_bench.training.evaluate import evaluate
 from sam_bench.training.life import build, build_trainer, pick_device
 
@@ -86,7 +86,8 @@ def measure(kind: str, found: Finished, settings: Mapping, results: Path) -> tup
     if path.exists():
         return path, False
     begin, started = time.perf_counter(), datetime.datetime.now(datetime.UTC)
-    with _threads_of(found):
+    # Sums depend on the number of threads, and more of them than the run had would wait for each other.
+    with threads.using(found.record["provenance"]["hardware"].get("threads")):
         content = {"sharpness": _sharpness, "landscape": _landscape, "gradients": _gradients}[kind](found, settings)
         made = {
             **provenance.code(),
@@ -99,17 +100,6 @@ def measure(kind: str, found: Finished, settings: Mapping, results: Path) -> tup
     head |= {"data": {key: found.record["data"][key] for key in ("sha256", "split_sha256")}}
     seconds = round(time.perf_counter() - begin, 3)
     return path, added.write(path, {**head, **content, "seconds": seconds, "provenance": made})
-
-
-@contextlib.contextmanager
-def _threads_of(found: Finished) -> Iterator[None]:
-    """Compute with as many threads as the run did: sums depend on the number, and more would wait for each other."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(found.record["provenance"]["hardware"].get("threads") or before)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def _check_data(task, found: Finished) -> None:

@@ -1,8 +1,9 @@
 """The CPU threads of a run. The number is fixed, because sums, and so the last bits of a run, depend on it."""
 
+import contextlib
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from sam_bench.errors import UsageError
@@ -36,6 +37,19 @@ def use(number: int) -> int:
             f"bits. Run it with threads={actual}; an interrupted run first needs its .running folder removed."
         )
     return number
+
+
+@contextlib.contextmanager
+def using(number: int | None) -> Iterator[None]:
+    """Let torch compute with this many threads, and afterwards with as many as before; None changes nothing."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(number or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def resumed(state: Mapping[str, Any], config: Mapping[str, Any]) -> int:
