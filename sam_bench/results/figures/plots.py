@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from pandas import DataFrame
 
 CLOCKS = {"epoch": "epoch", "grad_evals": "gradient evaluations", "train_seconds": "training seconds"}
+HANDLE, LETTER = 0.55, 0.055  # inches of a legend's mark, and of a letter beside it
 WIDTH = 6.8  # inches, the text width of a two-column page
 BAND = {"alpha": 0.12, "linewidth": 0}
 
@@ -171,18 +172,20 @@ def legend(figure: Figure, names: Iterable[str], style: Mapping[str, Look], *, l
     """Markers, with lines where there are lines, below the panels."""
     from matplotlib.lines import Line2D
 
-    handles = []
-    for name in dict.fromkeys(names):
+    handles, names = [], list(dict.fromkeys(names))
+    for name in names:
         look = style[name]
         dash: Any = (0, look.dashes) if look.dashes else "-"
         handles.append(
             Line2D([], [], color=look.color, linestyle=dash if line else "none", marker=look.letter, mfc=look.face,
                    label=name)
         )  # fmt: skip
+    longest = max(map(len, names), default=0)
+    most = max(1, min(6, int(WIDTH / (HANDLE + LETTER * longest))))  # long names of variants need fewer columns
     figure.legend(
         handles=handles,
         loc="outside lower center",
-        ncols=math.ceil(len(handles) / math.ceil(len(handles) / 6)),
+        ncols=math.ceil(len(handles) / math.ceil(len(handles) / most)) if handles else 1,
         handlelength=3.2 if line else 1.5,
         frameon=False,
     )
