@@ -60,16 +60,17 @@ def correlations(blocks: Sequence[Block], chosen: Chosen) -> dict[str, Compariso
 
 def sections(found: Sequence[Block], chosen: Chosen) -> list[Section]:
     """One table for each block, and before them one for all blocks together; blocks that nobody measured have none."""
-    blocks = [block for block in found if correlations([block], chosen)]
-    together = [_section("all data sets", blocks, chosen)] if len(blocks) > 1 else []
-    return [*together, *(_section(block.title, [block], chosen) for block in blocks)]
+    own = [(block, known) for block in found if (known := correlations([block], chosen))]
+    together = correlations([block for block, _ in own], chosen) if len(own) > 1 else {}
+    shown = [("all data sets", together)] if together else []
+    return [_section(title, known) for title, known in [*shown, *((block.title, known) for block, known in own)]]
 
 
-def _section(title: str, blocks: Sequence[Block], chosen: Chosen) -> Section:
+def _section(title: str, known: Mapping[str, Comparison]) -> Section:
     rows = [
         [Cell(COLUMNS[measure][0].removesuffix(" (n)")), difference_cell(tau, 1.0, DIGITS), test_cell(tau),
          Cell(str(tau.n), value=tau.n)]
-        for measure, tau in correlations(blocks, chosen).items()
+        for measure, tau in known.items()
     ]  # fmt: skip
     notes = [
         "tau: Kendall's rank correlation over the methods that share a seed and its split, mean over the seeds with "

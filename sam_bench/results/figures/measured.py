@@ -53,11 +53,11 @@ def sharpness_against_test(found: Sequence[Block]) -> Figure | None:
     """Test metric of every measured run, beside the other runs of its seed, against three measures of sharpness."""
 
     def panel(block: Block, chosen: Mapping[Arm, Sequence[Sharpness]], name: str) -> Panel:
-        tested: dict[tuple[int, int], list[float]] = {}
-        for _, seeds, _, test in flatness.points(block, chosen, name):
+        points, tested = list(flatness.points(block, chosen, name)), dict[tuple[int, int], list[float]]()
+        for _, seeds, _, test in points:
             tested.setdefault(seeds, []).append(test)
         pairs: dict[Arm, list[tuple[float, float]]] = {}
-        for arm, seeds, sharp, test in flatness.points(block, chosen, name):
+        for arm, seeds, sharp, test in points:
             pairs.setdefault(arm, []).append((sharp, test - sum(tested[seeds]) / len(tested[seeds])))
         tau = flatness.correlations([block], chosen).get(name)
         return pairs, f"mean $\\tau$ of {tau.n} seeds: {tau.mean:.2f}" if tau else "too few runs for $\\tau$"
