@@ -17,9 +17,18 @@ from sam_bench.optim.vector import Vector, wide
 from sam_bench.optim.wrapper import Wrapper
 
 
-def _own(g: Tensor) -> Tensor:
-    """`g`, or a copy if it is a view into a larger tensor: the next pass overwrites DDP's gradient buckets."""
-    return g.clone() if g._is_view() else g
+def _own(g: Tensor, p: Tensor) -> Tensor:
+    """The gradient `g` of `p`, or a copy if it is a view into a larger tensor: the next pass overwrites DDP's buckets.
+
+    It gets the strides of `p` if only those of dimensions of size 1 differ, as for 1x1 convolutions. Else the
+    arithmetic on lists would start one kernel per tensor.
+    """
+    own = g.clone() if g._is_view() else g
+    if own.stride() == p.stride() or any(
+        n > 1 and a != b for n, a, b in zip(p.shape, own.stride(), p.stride(), strict=True)
+    ):
+        return own
+    return own.as_strided(p.shape, p.stride())
 
 
 @contextmanager
@@ -142,7 +151,7 @@ class Oracle:
         if all(g is None for g in grads):
             raise RuntimeError(self._no_gradient())
         self.touched = [t or g is not None for t, g in zip(self.touched, grads, strict=True)]
-        parts = [torch.zeros_like(p) if g is None else _own(g) for p, g in zip(self.params, grads, strict=True)]
+        parts = [torch.zeros_like(p) if g is None else _own(g, p) for p, g in zip(self.params, grads, strict=True)]
         for p in self.params:
             p.grad = None
         if self._narrow:

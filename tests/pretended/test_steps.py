@@ -17,12 +17,12 @@ DIGITS = ("dataset=digits", "train.batch_size=16")
 MODELS = {
     "grover": (("model.hidden=16", "model.head_hidden=8"), 320, 640),
     "grover_small": (("model.hidden=8", "model.head_hidden=8"), 320, 640),
-    "gine": (("model.hidden=8",), 360, 710),
+    "gine": (("model.hidden=8",), 205, 415),
     "compt": (("model.hidden=8", "model.layers=1", "model.readout=mean"), 370, 730),
     "attentive_fp": (("model.hidden=8",), 510, 1020),
-    "resnet18": (("model.width=2",), 270, 510),
-    "vit_ti": (("model.width=12", "model.depth=4"), 215, 400),
-    "fastnet_tiny": (("model.widths=[4,8,8]",), 125, 225),
+    "resnet18": (("model.width=2",), 230, 445),
+    "vit_ti": (("model.width=12", "model.depth=4"), 200, 385),
+    "fastnet_tiny": (("model.widths=[4,8,8]",), 105, 200),
 }
 MOLECULES = {"grover", "grover_small", "gine", "compt", "attentive_fp"}
 # Waits of a step beyond the one for finite gradients.

@@ -178,7 +178,7 @@ class Kernels(TorchDispatchMode):
 def foreach_launches(name: str, args) -> int:
     """Launches of one _foreach_ operation: few where its lists are alike, else one for each tensor."""
     lists = [x for x in args if isinstance(x, list | tuple) and x and isinstance(x[0], torch.Tensor)]
-    first, forms = lists[0], [[(x.shape, x.dtype) for x in some] for some in lists]
+    first, forms = lists[0], [[(x.shape, x.stride(), x.dtype) for x in some] for some in lists]
     if any(form != forms[0] for form in forms) or len({x.dtype for x in first}) > 1:
         return len(first)
     depth = len(lists) + (not name.endswith("_"))

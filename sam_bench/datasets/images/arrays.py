@@ -78,7 +78,7 @@ class Images:
         """The images `index` (n,), normalised; with `train`, augmented by draws from `generator`."""
         index = index.to(self.pixels.device, non_blocking=True)
         if train and self.augment.moves:
-            pixels = self.gather(index, *self.augment.places(len(index), self.size, generator, index.device))
+            pixels = self.gather(index, self.augment.places(len(index), self.size, generator, index.device))
         else:
             pixels = self.pixels[:-1].view(len(self), -1)[index]
         x = self.unpack(pixels)
@@ -88,12 +88,16 @@ class Images:
             x = self.augment.randaugment(x[..., : self.channels].permute(0, 3, 1, 2), generator).permute(0, 2, 3, 1)
         return ImageBatch(self.augment.cut(self.normalise(x), generator))
 
-    def gather(self, index: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
-        """Pixels at `rows` and `columns` (n, size) of the images `index` (n,), black outside: (n * size * size,)."""
+    def gather(self, index: Tensor, places: Tensor) -> Tensor:
+        """Pixels at the rows and columns `places` (2, n, size) of the images `index` (n,), black outside.
+
+        The pixels of one image after another: (n * size * size,).
+        """
         size = self.size
-        inside = ((rows >= 0) & (rows < size))[:, :, None] & ((columns >= 0) & (columns < size))[:, None, :]
-        first = index.to(torch.int32)[:, None] * (size * size) + rows * size
-        place = torch.where(inside, first[:, :, None] + columns[:, None, :], len(self.pixels) - 1)
+        outside = (places < 0) | (places >= size)
+        first = index.to(torch.int32)[:, None] * (size * size) + places[0] * size
+        place = first[:, :, None] + places[1, :, None, :]
+        place.masked_fill_(outside[0, :, :, None] | outside[1, :, None, :], len(self.pixels) - 1)
         return self.pixels.index_select(0, place.flatten())
 
     def unpack(self, pixels: Tensor) -> Tensor:

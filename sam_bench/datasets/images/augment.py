@@ -42,20 +42,18 @@ class Augment(options_of_datasets.Augment):
         """Whether pixels move before RandAugment."""
         return self.flip or self.pad > 0
 
-    def places(
-        self, n: int, size: int, generator: torch.Generator | None, device: torch.device
-    ) -> tuple[Tensor, Tensor]:
-        """Rows and columns of the source pixels, each (n, size) int32; outside 0..size-1 is padding."""
+    def places(self, n: int, size: int, generator: torch.Generator | None, device: torch.device) -> Tensor:
+        """Rows and columns of the source pixels, (2, n, size) int32; outside 0..size-1 is padding."""
         u = uniform((3, n, 1), generator, device)
         line = torch.arange(size, dtype=torch.int32, device=device)
-        rows, columns = line.expand(n, size), line.expand(n, size)
+        places = line.expand(2, n, size)
         if self.pad:
-            shifts = (u[:2] * (2 * self.pad + 1)).to(torch.int32) - self.pad
-            rows, columns = line + shifts[0], line + shifts[1]
+            places = line + ((u[:2] * (2 * self.pad + 1)).to(torch.int32) - self.pad)
         if self.flip:
             # the crop is taken from the mirrored image: its shift has the same distribution, and it saves a pass
-            columns = torch.where(u[2] < 0.5, size - 1 - columns, columns)
-        return rows, columns
+            columns = places[1]
+            places = torch.stack([places[0], torch.where(u[2] < 0.5, size - 1 - columns, columns)])
+        return places
 
     def cut(self, x: Tensor, generator: torch.Generator | None) -> Tensor:
         """Cutout in place on normalised images (n, C, size, size): 0 is the mean."""

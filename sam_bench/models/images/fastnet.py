@@ -2,6 +2,7 @@
 
 from torch import Tensor, nn
 
+from sam_bench.models.batch_norm import BatchNorm2d
 from sam_bench.models.images.resnet import conv
 
 
@@ -11,10 +12,8 @@ class FastBlock(nn.Module):
     def __init__(self, inputs: int, width: int):
         super().__init__()
         # ceil_mode keeps a map of one pixel, so 8x8 digits can pass through three blocks
-        self.reduce = nn.Sequential(
-            conv(inputs, width), nn.MaxPool2d(2, ceil_mode=True), nn.BatchNorm2d(width), nn.GELU()
-        )
-        self.residual = nn.Sequential(conv(width, width), nn.BatchNorm2d(width), nn.GELU())
+        self.reduce = nn.Sequential(conv(inputs, width), nn.MaxPool2d(2, ceil_mode=True), BatchNorm2d(width), nn.GELU())
+        self.residual = nn.Sequential(conv(width, width), BatchNorm2d(width), nn.GELU())
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.reduce(x)
@@ -30,7 +29,7 @@ class FastNet(nn.Module):
     def __init__(self, num_outputs: int, inputs: dict[str, int], widths: list[int], stem_stride: int = 1,
                  scale: float = 0.125):  # fmt: skip
         super().__init__()
-        stem = [conv(inputs["channels"], widths[0], stride=stem_stride), nn.BatchNorm2d(widths[0]), nn.GELU()]
+        stem = [conv(inputs["channels"], widths[0], stride=stem_stride), BatchNorm2d(widths[0]), nn.GELU()]
         self.features = nn.Sequential(*stem, *map(FastBlock, widths[:-1], widths[1:]))
         self.head = nn.Linear(widths[-1], num_outputs, bias=False)
         self.scale = scale

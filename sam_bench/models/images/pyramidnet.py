@@ -3,6 +3,7 @@
 from torch import Tensor, nn
 from torch.nn import functional
 
+from sam_bench.models.batch_norm import BatchNorm2d
 from sam_bench.models.images.resnet import conv
 
 
@@ -12,8 +13,8 @@ class PyramidBlock(nn.Module):
     def __init__(self, inputs: int, width: int, stride: int):
         super().__init__()
         self.residual = nn.Sequential(
-            nn.BatchNorm2d(inputs), conv(inputs, width, stride=stride),
-            nn.BatchNorm2d(width), nn.ReLU(inplace=True), conv(width, width), nn.BatchNorm2d(width),
+            BatchNorm2d(inputs), conv(inputs, width, stride=stride),
+            BatchNorm2d(width), nn.ReLU(inplace=True), conv(width, width), BatchNorm2d(width),
         )  # fmt: skip
         self.stride, self.added = stride, width - inputs
 
@@ -35,13 +36,13 @@ class PyramidNet(nn.Module):
         blocks, rest = divmod(depth - 2, 6)
         if rest or blocks < 1:
             raise ValueError(f"a PyramidNet of basic blocks has depth 6 k + 2 (20, 56, 110, 164), not {depth}")
-        layers: list[nn.Module] = [conv(inputs["channels"], 16), nn.BatchNorm2d(16)]
+        layers: list[nn.Module] = [conv(inputs["channels"], 16), BatchNorm2d(16)]
         channels = 16
         for place in range(3 * blocks):
             width = round(16 + alpha * (place + 1) / (3 * blocks))
             layers.append(PyramidBlock(channels, width, 2 if place in (blocks, 2 * blocks) else 1))
             channels = width
-        self.features = nn.Sequential(*layers, nn.BatchNorm2d(channels), nn.ReLU(inplace=True))
+        self.features = nn.Sequential(*layers, BatchNorm2d(channels), nn.ReLU(inplace=True))
         self.head = nn.Linear(channels, num_outputs)
 
     def forward(self, batch) -> Tensor:

@@ -2,6 +2,8 @@
 
 from torch import Tensor, nn
 
+from sam_bench.models.batch_norm import BatchNorm2d
+
 
 def conv(inputs: int, outputs: int, kernel: int = 3, stride: int = 1) -> nn.Conv2d:
     """A convolution without bias that keeps the size at stride 1; weights as in He et al., ICCV 2015 (fan-out)."""
@@ -18,8 +20,8 @@ class Basic(nn.Module):
     def __init__(self, inputs: int, width: int, stride: int):
         super().__init__()
         self.residual = nn.Sequential(
-            conv(inputs, width, stride=stride), nn.BatchNorm2d(width), nn.ReLU(inplace=True),
-            conv(width, width), nn.BatchNorm2d(width),
+            conv(inputs, width, stride=stride), BatchNorm2d(width), nn.ReLU(inplace=True),
+            conv(width, width), BatchNorm2d(width),
         )  # fmt: skip
         self.shortcut = projection(inputs, width, stride)
         self.activation = nn.ReLU(inplace=True)
@@ -36,9 +38,9 @@ class Bottleneck(nn.Module):
     def __init__(self, inputs: int, width: int, stride: int):
         super().__init__()
         self.residual = nn.Sequential(
-            conv(inputs, width, 1), nn.BatchNorm2d(width), nn.ReLU(inplace=True),
-            conv(width, width, stride=stride), nn.BatchNorm2d(width), nn.ReLU(inplace=True),
-            conv(width, 4 * width, 1), nn.BatchNorm2d(4 * width),
+            conv(inputs, width, 1), BatchNorm2d(width), nn.ReLU(inplace=True),
+            conv(width, width, stride=stride), BatchNorm2d(width), nn.ReLU(inplace=True),
+            conv(width, 4 * width, 1), BatchNorm2d(4 * width),
         )  # fmt: skip
         self.shortcut = projection(inputs, 4 * width, stride)
         self.activation = nn.ReLU(inplace=True)
@@ -51,7 +53,7 @@ def projection(inputs: int, outputs: int, stride: int) -> nn.Module:
     """The shortcut: the identity if the shapes agree, else a 1x1 convolution (option B of the paper)."""
     if stride == 1 and inputs == outputs:
         return nn.Identity()
-    return nn.Sequential(conv(inputs, outputs, 1, stride), nn.BatchNorm2d(outputs))
+    return nn.Sequential(conv(inputs, outputs, 1, stride), BatchNorm2d(outputs))
 
 
 BLOCKS: dict[str, type[Basic] | type[Bottleneck]] = {"basic": Basic, "bottleneck": Bottleneck}
@@ -63,7 +65,7 @@ class ResNet(nn.Module):
     def __init__(self, num_outputs: int, inputs: dict[str, int], block: str, depths: list[int], width: int = 64):
         super().__init__()
         kind = BLOCKS[block]
-        layers: list[nn.Module] = [conv(inputs["channels"], width), nn.BatchNorm2d(width), nn.ReLU(inplace=True)]
+        layers: list[nn.Module] = [conv(inputs["channels"], width), BatchNorm2d(width), nn.ReLU(inplace=True)]
         channels = width
         for stage, depth in enumerate(depths):
             for place in range(depth):

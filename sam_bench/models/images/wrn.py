@@ -2,6 +2,7 @@
 
 from torch import Tensor, nn
 
+from sam_bench.models.batch_norm import BatchNorm2d
 from sam_bench.models.images.resnet import conv
 
 
@@ -10,8 +11,8 @@ class WideBlock(nn.Module):
 
     def __init__(self, inputs: int, width: int, stride: int, dropout: float):
         super().__init__()
-        self.before = nn.Sequential(nn.BatchNorm2d(inputs), nn.ReLU(inplace=True))
-        layers = [conv(inputs, width, stride=stride), nn.BatchNorm2d(width), nn.ReLU(inplace=True)]
+        self.before = nn.Sequential(BatchNorm2d(inputs), nn.ReLU(inplace=True))
+        layers = [conv(inputs, width, stride=stride), BatchNorm2d(width), nn.ReLU(inplace=True)]
         if dropout:
             layers.append(nn.Dropout(dropout))
         self.residual = nn.Sequential(*layers, conv(width, width))
@@ -42,7 +43,7 @@ class WideResNet(nn.Module):
                 stride = 2 if stage > 0 and place == 0 else 1
                 layers.append(WideBlock(channels, width, stride, dropout))
                 channels = width
-        self.features = nn.Sequential(*layers, nn.BatchNorm2d(channels), nn.ReLU(inplace=True))
+        self.features = nn.Sequential(*layers, BatchNorm2d(channels), nn.ReLU(inplace=True))
         self.head = nn.Linear(channels, num_outputs)
 
     def forward(self, batch) -> Tensor:

@@ -38,8 +38,9 @@ def test_evaluation_is_only_normalisation(channels):
 def test_crop_and_flip_equal_a_loop(channels):
     raw, images = make({"flip": True, "pad": 4}, channels=channels)
     index = torch.randint(0, 20, (64,), generator=seeded(1))
-    rows, columns = images.augment.places(64, 32, seeded(2), torch.device("cpu"))
-    batch = images.unpack(images.gather(index, rows, columns))[..., :channels].permute(0, 3, 1, 2)
+    places = images.augment.places(64, 32, seeded(2), torch.device("cpu"))
+    rows, columns = places
+    batch = images.unpack(images.gather(index, places))[..., :channels].permute(0, 3, 1, 2)
     padded = np.pad(raw, ((0, 0), (0, 0), (4, 4), (4, 4)))
     shifts, flips = set(), 0
     for i, image in enumerate(batch):

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+from sam_bench.models.batch_norm import BatchNorm2d
 from sam_bench.models.images.fastnet import FastNet
 from sam_bench.models.images.pyramidnet import PyramidNet
 from sam_bench.models.images.resnet import ResNet
@@ -110,3 +111,18 @@ def test_bf16_channels_last_on_a_gpu():
         output = model(SimpleNamespace(x=x))
     output.float().sum().backward()
     assert all(p.grad.isfinite().all() for p in model.parameters())
+
+
+def test_batch_norm_that_does_not_count_is_torchs():
+    torch.manual_seed(0)
+    ours, theirs = BatchNorm2d(3), nn.BatchNorm2d(3)
+    for _ in range(3):
+        x = torch.randn(4, 3, 5, 5)
+        assert torch.equal(ours(x), theirs(x))
+    assert torch.equal(ours.running_mean, theirs.running_mean)
+    assert torch.equal(ours.running_var, theirs.running_var)
+    assert ours.num_batches_tracked == 0
+    assert torch.equal(ours.eval()(x), theirs.eval()(x))
+    with pytest.raises(ValueError, match="expected 4D input"):
+        ours.train()(x[0])
+    assert isinstance(nn.SyncBatchNorm.convert_sync_batchnorm(ours), nn.SyncBatchNorm)

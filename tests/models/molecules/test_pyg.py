@@ -4,15 +4,17 @@ import hydra
 import pytest
 import torch
 import yaml
+from torch import nn
 from torch_geometric.data import Batch, Data
+from torch_geometric.nn import GINEConv, global_add_pool, global_max_pool, global_mean_pool
 from torch_geometric.nn.models import GAT, GIN
 
 from sam_bench.config import files
 from sam_bench.datasets.molecules.batch import MoleculeBatch
 from sam_bench.datasets.molecules.featurize import featurize
 from sam_bench.errors import UsageError
-from sam_bench.models.molecules.gine import Gine
-from sam_bench.models.molecules.pyg import GraphModel
+from sam_bench.models.molecules.gine import Gine, GineLayer
+from sam_bench.models.molecules.pyg import ATOM_CATEGORIES, POOLS, Encoder, GraphModel
 
 SMILES = ["CCO", "C", "c1ccccc1C(=O)O", "[Na+].[Cl-]", "CC(C)(C)C", "C1CC1"]
 
@@ -100,6 +102,51 @@ def test_shipped_models_learn(name):
         base.step()
         losses.append(float(loss))
     assert losses[-1] < 0.3 * losses[0]
+
+
+def gradients(output, inputs, layer):
+    return torch.autograd.grad(output.square().sum(), [*inputs, *layer.parameters()])
+
+
+def test_a_layer_of_gine_is_torch_geometrics(packed):
+    torch.manual_seed(0)
+    batch, layer = every(packed), GineLayer(6)
+    layer.eps.data.fill_(0.3)
+    theirs = GINEConv(layer.net, eps=0.3, train_eps=True)
+    x = torch.randn(batch.num_nodes, 6, requires_grad=True)
+    bonds = torch.randn(batch.num_edges, 6, requires_grad=True)
+    ours, expected = layer(x, bonds, batch), theirs(x, batch.edge_index, bonds)
+    torch.testing.assert_close(ours, expected)
+    by_name = {"eps": theirs.eps, **{f"net.{name}": p for name, p in theirs.nn.named_parameters()}}
+    wanted = torch.autograd.grad(
+        expected.square().sum(), [x, bonds, *(by_name[name] for name, _ in layer.named_parameters())]
+    )
+    for got, right in zip(gradients(ours, [x, bonds], layer), wanted, strict=True):
+        torch.testing.assert_close(got, right, atol=1e-4, rtol=1e-4)
+
+
+def test_integers_are_embedded_column_by_column():
+    torch.manual_seed(0)
+    encoder = Encoder(len(ATOM_CATEGORIES), 5, ATOM_CATEGORIES)
+    features = torch.stack([torch.randint(0, n, (40,)) for n in ATOM_CATEGORIES], dim=1)
+    features[0] = torch.tensor(ATOM_CATEGORIES) - 1  # the last category of each column
+    tables = [
+        nn.Embedding.from_pretrained(part, freeze=False) for part in encoder.embeddings.detach().split(ATOM_CATEGORIES)
+    ]
+    expected = sum(table(column) for table, column in zip(tables, features.unbind(1), strict=True))
+    torch.testing.assert_close(encoder(features), expected)
+    (grad,) = gradients(encoder(features), [], encoder)
+    expected.square().sum().backward()
+    torch.testing.assert_close(grad, torch.cat([table.weight.grad for table in tables]))
+
+
+@pytest.mark.parametrize(
+    ("pool", "theirs"), [("mean", global_mean_pool), ("sum", global_add_pool), ("max", global_max_pool)]
+)
+def test_pools_are_torch_geometrics(packed, pool, theirs):
+    batch = every(packed)
+    x = torch.randn(batch.num_nodes, 4)
+    torch.testing.assert_close(POOLS[pool](x, batch), theirs(x, batch.batch))
 
 
 def test_company_changes_nothing(packed):
