@@ -2,7 +2,9 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Protocol, cast
+from functools import reduce
+from operator import add
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -93,12 +95,12 @@ class Task:
         if self.kind == "multiclass":
             n = heads.shape[1]
             each = (F.cross_entropy(h, labels, reduction="none", label_smoothing=label_smoothing) for h in heads)
-            total = cast(Tensor, sum(each))
+            total = reduce(add, each)
             if penalty is not None:
                 total = total + penalty(heads).reshape(n, -1).mean(1)
             return total
         y, present = self._goal(labels, label_smoothing)
-        total = cast(Tensor, sum(self._elementwise(h, y) for h in heads))
+        total = reduce(add, (self._elementwise(h, y) for h in heads))
         if penalty is not None:
             total = total + penalty(heads)
         total = total * present
@@ -126,7 +128,7 @@ class Task:
 
     def _goal(self, y: Tensor, label_smoothing: float) -> tuple[Tensor, Tensor]:
         """The wanted output, with 0 for a missing label, and a mask of the labels that exist."""
-        present = ~y.isnan()
+        missing = y.isnan()
         if self.kind == "regression":
             if label_smoothing:
                 raise UsageError(f"{self.name} is regression: label smoothing needs classes, set it to 0.")
@@ -135,7 +137,7 @@ class Task:
             y = (y - self.mean) / self.std
         elif label_smoothing:
             y = y * (1 - label_smoothing) + 0.5 * label_smoothing
-        return y.masked_fill(~present, 0.0), present
+        return y.masked_fill(missing, 0.0), ~missing
 
     def _elementwise(self, output: Tensor, y: Tensor) -> Tensor:
         if self.kind == "regression":

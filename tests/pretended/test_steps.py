@@ -15,8 +15,8 @@ SMILES = ["CCO", "c1ccccc1C(=O)O", "CC(C)(C)C", "C1CC1", "CC(=O)Oc1ccccc1C(=O)O"
 DIGITS = ("dataset=digits", "train.batch_size=16")
 # Model -> what makes it, and the launches of a step of ERM and of SAM that it may take: a tenth above those counted.
 MODELS = {
-    "grover": (("model.hidden=16", "model.head_hidden=8"), 320, 640),
-    "grover_small": (("model.hidden=8", "model.head_hidden=8"), 320, 640),
+    "grover": (("model.hidden=16", "model.head_hidden=8"), 305, 620),
+    "grover_small": (("model.hidden=8", "model.head_hidden=8"), 305, 620),
     "gine": (("model.hidden=8",), 205, 415),
     "compt": (("model.hidden=8", "model.layers=1", "model.readout=mean"), 370, 730),
     "attentive_fp": (("model.hidden=8",), 510, 1020),

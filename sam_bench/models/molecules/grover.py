@@ -7,7 +7,9 @@ penalises the difference of the two predictions.
 """
 
 import warnings
+from functools import reduce
 from itertools import combinations
+from operator import add
 from typing import Any
 
 import torch
@@ -56,10 +58,10 @@ class Branch(nn.Module):
         for block in self.blocks:
             x = block(x, neighbours)
         summed = bag_sum(x, into_atoms)
-        features = atoms.shape[1]
         # The features need no gradient; their part of the product is separate, so that none is computed.
-        wide = functional.linear(atoms, self.wide.weight[:, :features], self.wide.bias)
-        wide = self.wide_activation(wide + functional.linear(summed, self.wide.weight[:, features:]))
+        of_features, of_summed = self.wide.weight.split([atoms.shape[1], summed.shape[1]], dim=1)
+        wide = functional.linear(atoms, of_features, self.wide.bias)
+        wide = self.wide_activation(wide + functional.linear(summed, of_summed))
         y = self.narrow(functional.dropout(wide, self.dropout, self.training))
         return functional.dropout(self.norm(y), self.dropout, self.training)
 
@@ -162,8 +164,7 @@ class Grover(nn.Module):
 
     def penalty(self, output: Tensor) -> Tensor:
         """The penalty on the heads' disagreement: (heads, n, num_outputs) -> (n, num_outputs)."""
-        pairs = ((a - b).square() for a, b in combinations(output, 2))
-        return self.disagreement * sum(pairs, torch.zeros_like(output[0]))
+        return self.disagreement * reduce(add, ((a - b).square() for a, b in combinations(output, 2)))
 
 
 def zero_vectors(model: nn.Module, *, descriptors: bool, pretrained: bool) -> None:

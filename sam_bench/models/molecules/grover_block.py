@@ -128,7 +128,8 @@ def attend(
     query, key, value = map(join, (query, key, value))
     scores = torch.baddbmm(apart.expand(len(query), -1, -1), query, key.transpose(1, 2), alpha=1 / math.sqrt(width))
     attended = torch.bmm(drop(scores.softmax(-1)), value)
-    return attended.view(-1, heads // slices, heads, slices, width).transpose(1, 2).flatten(1)[:rows]
+    attended = attended.view(-1, heads // slices, heads, slices, width).transpose(1, 2).flatten(1)
+    return attended if len(attended) == rows else attended[:rows]  # the gradient of a slice is a copy
 
 
 class Block(nn.Module):
