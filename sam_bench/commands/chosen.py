@@ -72,18 +72,26 @@ def chosen(arguments: argparse.Namespace) -> list[Chosen]:
             f"say which runs: an experiment, as in `sam-bench {arguments.command} quickstart`; overrides, as in "
             "optimizer=erm,sam seed=0,1; or --runs 'digits-*'."
         )
-    found = [_planned(name, overrides, arguments.filter) for name in dict.fromkeys(names)]
-    found += [_planned(None, overrides, arguments.filter)] if overrides and not names else []
+    experiments = [*dict.fromkeys(names)] or ([None] if overrides else [])
+    found = _planned(experiments, overrides, arguments.filter) if experiments else []
     return found + ([_named(arguments.runs, arguments.filter)] if arguments.runs else [])
 
 
-def _planned(experiment: str | None, overrides: Sequence[str], filters: Sequence[str]) -> Chosen:
+def _planned(experiments: Sequence[str | None], overrides: Sequence[str], filters: Sequence[str]) -> list[Chosen]:
+    """A part for each experiment that the filters leave some run. A value needs to occur in one experiment only."""
     from sam_bench.config.compose import plan
     from sam_bench.sweeps.filters import matching
 
-    words = [*([experiment] if experiment else []), *overrides, *_filter_words(filters)]
-    cells = matching(plan(experiment, overrides, note), filters)
-    return Chosen(experiment or WITHOUT_EXPERIMENT, tuple(words), tuple(cells))
+    plans = {experiment: plan(experiment, overrides, note) for experiment in experiments}
+    left = {cell.run_id for cell in matching([cell for cells in plans.values() for cell in cells], filters)}
+    parts = []
+    for experiment, cells in plans.items():
+        words = [*([experiment] if experiment else []), *overrides, *_filter_words(filters)]
+        if kept := tuple(cell for cell in cells if cell.run_id in left):
+            parts.append(Chosen(experiment or WITHOUT_EXPERIMENT, tuple(words), kept))
+        else:
+            note(f"--filter leaves no run of {experiment or WITHOUT_EXPERIMENT}")
+    return parts
 
 
 def _named(globs: Sequence[str], filters: Sequence[str]) -> Chosen:

@@ -81,6 +81,19 @@ def test_several_experiments_are_one_table_and_chapters_of_one_page(records, cap
     assert "sam-bench sweep cifar100_cpu optimizer=erm,sam seed=0,1 " in (tmp_path / "page.html").read_text()
 
 
+def test_a_filter_is_for_all_experiments_together(records, capsys):
+    together = ["digits", "graphsam_cpu_budget", "seed=0,1"]  # the second has erm alone
+    both = listed(capsys, *together, "--filter", "optimizer=erm,sam")
+    assert sorted({name.split("-")[3] for name in both}) == ["erm", "sam"]
+    assert {name.split("-")[0] for name in both} > {"digits", "esol"}
+    assert main(["status", *together, "--filter", "optimizer=sam", "--json"]) == 0
+    told = capsys.readouterr()
+    assert {cell["run_id"].split("-")[0] for cell in json.loads(told.out)} == {"digits"}
+    assert "--filter leaves no run of graphsam_cpu_budget" in told.err
+    assert main(["table", *together, "--filter", "optimizer=asam"]) == 2
+    assert "no cell has optimizer=asam" in capsys.readouterr().err
+
+
 def test_status_also_knows_failed_and_damaged_runs_by_name(records, capsys):
     (cell,) = plan(None, ["dataset=digits", "model=fastnet_tiny", "seed=7"])
     write(records, failed(of_cell(cell)))
