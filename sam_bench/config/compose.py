@@ -139,25 +139,27 @@ def plan(
         axes = {**own, **given}
         values = [choice.value() for choice in _choices_of(axes.pop("tuned"))] if "tuned" in axes else [None]
         chosen = [None if value is None else str(value) for value in values]
-        partial = Partial() if name else None
+        partial, composed = Partial() if name else None, Compositions()
         try:
-            cells = list(_cells(compose, name, list(axes.values()), partial=partial))
+            cells = list(_cells(compose, name, list(axes.values()), composed, partial))
             if partial is not None:
                 partial.check(say)
         except Unknown as error:
             if experiment is not None and axes.get(error.key) is own.get(error.key, ...):
                 raise UsageError(f"{grid.place(experiment)}: {error}") from None
             raise
-        unique = {cell.run_id: cell for study in chosen for cell in _tuned(compose, cells, study, "tuned" in given)}
+        asked = "tuned" in given
+        unique = {cell.run_id: cell for study in chosen for cell in _tuned(compose, composed, cells, study, asked)}
     return list(unique.values())
 
 
-def _tuned(compose: Compose, cells: Sequence[RunSpec], study: str | None, asked: bool) -> Iterator[RunSpec]:
-    """The cells with the values that a tuning study found for each.
+def _tuned(
+    compose: Compose, composed: Compositions, cells: Sequence[RunSpec], study: str | None, asked: bool
+) -> Iterator[RunSpec]:
+    """The cells, made from `composed`, with the values that a tuning study found for each.
 
     Raises UsageError where the study was `asked` for and a cell contradicts it, and for a tuning seed.
     """
-    composed = Compositions()
     for cell in cells:
         if study is None or (not asked and not studies.has(study, cell.labels)):
             yield cell

@@ -37,12 +37,28 @@ class Compositions:
             simple = all(o.type is OverrideType.CHANGE and isinstance(o.value(), str) for o in files)
             groups = tuple(o.key_or_group for o in files)
             config, choices = self._put_together(compose, fixed, groups, words) if simple else (None, {})
-            self._composed[key] = Composed(config, choices) if config else Composed(*_parts(compose(key)))
+            if not config:
+                config, choices = self._with_sections(compose, fixed, files) or _parts(compose(key))
+            self._composed[key] = Composed(config, choices)
         return self._composed[key]
+
+    def _with_sections(
+        self, compose: Compose, fixed: Sequence[str], files: Sequence[Override]
+    ) -> tuple[Any, Mapping[str, str]] | None:
+        """Another composition with new sections, as in `+tuned={study: ...}`; None if nothing else is added."""
+        new = {o.key_or_group: o.value() for o in files if o.type is OverrideType.ADD and isinstance(o.value(), dict)}
+        others = [o for o in files if o.key_or_group not in new]
+        if not new or any("." in key for key in new) or any(o.type is not OverrideType.CHANGE for o in others):
+            return None
+        known = self.of(compose, fixed, others)
+        if known.keys & new.keys():
+            return None
+        sections = cast(dict[str, Any], OmegaConf.to_container(known.config, resolve=False))
+        return OmegaConf.create({**sections, **new}), known.choices
 
     def _put_together(
         self, compose: Compose, fixed: Sequence[str], groups: tuple[str, ...], words: tuple[str, ...]
-    ) -> tuple[Any, dict[str, str]]:
+    ) -> tuple[Any, Mapping[str, str]]:
         """This choice put together from sections of other compositions; None if a file changes other sections too."""
         first = self._first.setdefault((*fixed, "", *groups), words)
         config, choices = self._raw_of(compose, fixed, first)

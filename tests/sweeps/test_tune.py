@@ -6,7 +6,9 @@ import json
 import pytest
 from support.fabricated import failed, make_record, write_plainly
 
-from sam_bench.config.compose import plan
+from sam_bench.config.compose import make_spec, plan
+from sam_bench.config.composer import composer
+from sam_bench.config.resolved import resolve, without_hydra
 from sam_bench.errors import UsageError
 from sam_bench.store import studies
 from sam_bench.store.index import load
@@ -151,6 +153,9 @@ def test_all_commands_name_the_cells_of_a_study(results_dir):
         assert cell.config["tuned"] == arm.mark
         assert cell.config["base"]["lr"] == arm.winner.values["base.lr"]
         assert cell.config["test"] is True
+        with composer() as compose:  # the same, by Hydra alone
+            whole = compose(cell.overrides)
+        assert make_spec(resolve(without_hydra(whole)), whole.hydra.runtime.choices, cell.overrides) == cell
     with pytest.raises(UsageError, match=r"base\.lr was tuned by the study mine"):
         plan("digits", ["optimizer=sam", "base.lr=0.1", "tuned=mine"])
     with pytest.raises(UsageError, match="seed 1000 is a tuning seed"):
