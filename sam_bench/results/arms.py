@@ -9,7 +9,7 @@ from typing import Any, cast
 from sam_bench.api import Failed, Finished, Labels, Metric, Record
 from sam_bench.results.published import Published, published
 from sam_bench.results.stats import Comparison, Summary, compare, differences, summary
-from sam_bench.store.identity import important
+from sam_bench.store.identity import LATER, important, spelled
 from sam_bench.store.index import score
 
 BASE_ARM = "erm"
@@ -215,7 +215,9 @@ def _differing_values(arms: Sequence[Arm]) -> list[list[str]]:
     ours = {key for arm in arms if arm.tuned for key in arm.tuned["keys"]}
     keys = sorted({key for config in configs for key in config if not key.startswith("tuned.")} - ours)
     differing = [key for key in keys if len({json.dumps(config.get(key)) for config in configs}) > 1]
-    return [[f"{key.rpartition('.')[2]}={config.get(key)}" for key in differing] for config in configs]
+    # An option that `important` leaves out has the value that it had before there was a key for it.
+    values = [{key: config.get(key, LATER.get(key)) for key in differing} for config in configs]
+    return [[f"{key.rpartition('.')[2]}={spelled(value)}" for key, value in of.items()] for of in values]
 
 
 def _origin(arm: Arm, alike: Sequence[Arm]) -> str:

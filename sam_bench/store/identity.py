@@ -38,6 +38,11 @@ def run_id(labels: Mapping[str, Any], config: Mapping[str, Any], texts: Texts | 
     return "-".join([*names, f"seed{labels['seed']}", digest[:8]])
 
 
+def spelled(value: Any) -> str:
+    """A plain value as it is typed: true, false and null as in a YAML."""
+    return {"None": "null", "True": "true", "False": "false"}.get(str(value), str(value))
+
+
 def important(config: Mapping[str, Any]) -> dict[str, Any]:
     """The part of a configuration that determines the result, in plain values; 1.0 and 1 are the same value."""
     return {str(key): _important_in(str(key), value) for key, value in config.items() if _matters(str(key), value)}

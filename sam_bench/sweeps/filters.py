@@ -5,6 +5,7 @@ from typing import Any
 
 from sam_bench.api import RunSpec
 from sam_bench.errors import UsageError, did_you_mean
+from sam_bench.store.identity import spelled
 
 
 def matching(cells: Sequence[RunSpec], filters: Sequence[str]) -> list[RunSpec]:
@@ -30,8 +31,7 @@ def _value(cell: RunSpec, key: str) -> str:
     known = {**dict(_flat(cell.config)), **cell.labels}
     if key not in known:
         raise UsageError(f"--filter {key}: no such key. {did_you_mean(key, known)}")
-    value = known[key]
-    return {"None": "null", "True": "true", "False": "false"}.get(str(value), str(value))  # as in a YAML
+    return spelled(known[key])
 
 
 def _flat(node: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

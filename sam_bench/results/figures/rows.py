@@ -38,7 +38,7 @@ def metric_by_dataset(found: Sequence[Block]) -> Figure | None:
             _metric_row(axis, arm, place, style[arm.name], scale)
             cited = cited or bool(arm.published)
         axis.set(xlabel=axis_name(block, "test").replace("test/", "", 1))
-        axis.set_title(block.title, loc="left")
+        axis.set_title(block.title if columns < COLUMNS else block.title.replace(" / ", "\n", 1), loc="left")
         name_rows(axis, [arm.name for arm in arms])
     for axis in axes.flat[len(found) :]:
         axis.set_axis_off()
