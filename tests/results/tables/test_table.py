@@ -108,6 +108,20 @@ def test_swept_options_become_rows_of_their_own_compared_to_the_base_arm_trained
     assert rows["bbbp", "erm", "epochs=8"]["compared_to"] == "erm (epochs=4)"
 
 
+def test_names_of_arms_spell_values_as_they_are_typed():
+    records = []
+    for init, descriptors in ((None, False), ("library", False), ("published", None)):
+        for seed in range(2):
+            record = make_record("erm", seed)
+            record["config"]["dataset"]["descriptors"] = descriptors
+            if init is not None:  # a record from before the key existed has none, and is the same arm as "library"
+                record["config"]["model"]["init"] = init
+            records.append(record | {"run_id": f"{record['run_id']}-{init}"})
+    assert {key[2] for key in raw(records)} == {
+        "descriptors=false, init=library", "descriptors=null, init=published"
+    }  # fmt: skip
+
+
 def test_holm_counts_all_comparisons_of_the_table():
     alone = raw(grid(("erm", "sam"), seeds=range(8)))["bbbp", "sam", ""]
     among = raw(grid(("erm", "sam", "looksam"), seeds=range(8), datasets=("bbbp", "bace")))["bbbp", "sam", ""]
