@@ -31,6 +31,7 @@ FIGURES: dict[str, Callable[[Sequence[Block]], Figure | None]] = {
     "what_tuning_buys": tuning.what_tuning_buys,
     "sensitivity": tuning.sensitivity,
 }
+APART = {"sensitivity"}  # one figure for each table: it has a panel for each option of each method
 STYLE = {
     "font.size": 8, "axes.labelsize": 8, "axes.titlesize": 8, "legend.fontsize": 7, "xtick.labelsize": 7,
     "ytick.labelsize": 7, "lines.linewidth": 1.2, "lines.markersize": 4, "figure.constrained_layout.use": True,
@@ -57,11 +58,20 @@ def draw(records: Sequence[Record], out_dir: Path, *, name: str) -> list[Path]:
     style: dict[Any, Any] = {**sns.axes_style("ticks"), **STYLE}
     with mpl.rc_context(style):
         for figure_name, plot in FIGURES.items():
-            figure = plot(found) if found else None
-            if figure is not None:
-                _mark(figure, found)
-                written += _save(figure, out_dir / f"{name}_{figure_name}")
+            for suffix, shown in _parts(found) if figure_name in APART else [("", found)]:
+                figure = plot(shown) if shown else None
+                if figure is not None:
+                    _mark(figure, shown)
+                    written += _save(figure, out_dir / f"{name}_{figure_name}{suffix}")
     return written
+
+
+def _parts(found: Sequence[Block]) -> list[tuple[str, Sequence[Block]]]:
+    """Each table alone, with what tells its file from the others': the data set, or all of the title."""
+    if len(found) < 2:
+        return [("", found)]
+    by_dataset = len({block.dataset for block in found}) == len(found)
+    return [(f"_{block.dataset if by_dataset else block.title.replace(' / ', '-')}", [block]) for block in found]
 
 
 def _mark(figure: Figure, found: Sequence[Block]) -> None:

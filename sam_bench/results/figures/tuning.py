@@ -57,7 +57,6 @@ def sensitivity(found: Sequence[Block]):
     style = _style(studied(found))
     columns = min(PANELS, len(panels))
     figure, axes = grid(math.ceil(len(panels) / columns), columns, height=1.6)
-    several = len({block.title for block, *_ in panels}) > 1
     for axis, (block, arms, arm, key) in zip(axes.flat, panels, strict=False):
         scale, look, rule = _scale(arm), style[arm.labels["optimizer"]], arm.space[key]
         x, values = [trial.values[key] for trial in arm.trials], [v * scale for v in results_of(arm, arms)]
@@ -71,7 +70,7 @@ def sensitivity(found: Sequence[Block]):
         axis.plot(x, values, look.letter, color=look.color, ms=3.5)
         axis.axhline(base_level(arms) * scale, color="0.4", lw=0.8, ls="--")
         axis.set(xlabel=key.removeprefix("optimizer."), ylabel=_axis_name(arm, ""))
-        axis.set_title(f"{block.dataset}: {arm.labels['optimizer']}" if several else arm.labels["optimizer"])
+        axis.set_title(f"{block.dataset}: {arm.labels['optimizer']}")
     for axis in axes.flat[len(panels) :]:
         axis.set_axis_off()
     return figure

@@ -32,7 +32,8 @@ def test_every_figure_is_drawn_twice_and_again_with_the_same_bytes(results_dir, 
     for record, kind in itertools.product(records, added.KINDS):
         write_added(results_dir, record, kind)
     first = draw(records, tmp_path / "a", name="all")
-    drawn = set(FIGURES) - {"three_budgets"}  # these records have one budget
+    drawn = set(FIGURES) - {"three_budgets", "sensitivity"}  # these records have one budget
+    drawn |= {"sensitivity_bbbp", "sensitivity_esol"}  # one for each data set
     assert {path.name for path in first} == {f"all_{name}{end}" for name in drawn for end in (".pdf", ".png")}
     again = draw(records, tmp_path / "b", name="all")
     assert [path.read_bytes() for path in first] == [path.read_bytes() for path in again]
@@ -78,6 +79,16 @@ def test_a_folder_that_cannot_be_written_gives_advice(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(UsageError, match="Cannot write"):
         draw([make_record()], tmp_path / "file" / "figures", name="x")
+
+
+def test_what_tells_the_files_of_several_tables_apart():
+    def of(*datasets):
+        found = blocks([make_record("erm", dataset=dataset, base=base) for dataset, base in datasets])
+        return [suffix for suffix, _ in drawing._parts(found)]
+
+    assert of(("bbbp", "adam")) == [""]
+    assert of(("bbbp", "adam"), ("esol", "sgd")) == ["_bbbp", "_esol"]
+    assert of(("bbbp", "adam"), ("bbbp", "sgd")) == ["_bbbp-grover-adam", "_bbbp-grover-sgd"]
 
 
 def test_pareto_front_by_hand():
