@@ -98,9 +98,7 @@ def figures(folder: Path) -> None:
     """The figures of every published experiment, as PNG; others than these in `folder` are removed."""
     shutil.rmtree(folder, ignore_errors=True)
     for entry in experiments():
-        printed("figures", *entry["words"].split(), "--out", str(folder))
-    for drawn in folder.glob("*.pdf"):
-        drawn.unlink()
+        printed("figures", *entry["words"].split(), "--out", str(folder), "--format", "png")
 
 
 if __name__ == "__main__":

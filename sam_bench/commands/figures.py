@@ -11,6 +11,9 @@ def register(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
     figures = commands.add_parser("figures", help="draw learning curves and metric against cost")
     add_runs(figures)
     figures.add_argument("--out", type=Path, default=Path("paper_figures"), help="folder (default: paper_figures)")
+    figures.add_argument(
+        "--format", nargs="+", choices=("pdf", "png"), default=("pdf", "png"), help="kinds of files (default: both)"
+    )
     figures.set_defaults(run=run)
 
 
@@ -20,6 +23,6 @@ def run(arguments: argparse.Namespace) -> int:
     records = records_of(parts)
     from sam_bench.results.figures.draw import draw
 
-    for path in draw(records, arguments.out, name=name_of(parts)):
+    for path in draw(records, arguments.out, name=name_of(parts), formats=arguments.format):
         print(path)
     return 0

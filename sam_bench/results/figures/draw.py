@@ -40,7 +40,7 @@ STYLE = {
 }  # fmt: skip
 
 
-def draw(records: Sequence[Record], out_dir: Path, *, name: str) -> list[Path]:
+def draw(records: Sequence[Record], out_dir: Path, *, name: str, formats: Sequence[str] = ("pdf", "png")) -> list[Path]:
     """Draw every figure these records allow as `<name>_<figure>.pdf` and `.png`; returns the files written.
 
     Same records and library versions, same bytes. Raises UsageError where the folder cannot be written.
@@ -62,7 +62,7 @@ def draw(records: Sequence[Record], out_dir: Path, *, name: str) -> list[Path]:
                 figure = plot(shown) if shown else None
                 if figure is not None:
                     _mark(figure, shown)
-                    written += _save(figure, out_dir / f"{name}_{figure_name}{suffix}")
+                    written += _save(figure, out_dir / f"{name}_{figure_name}{suffix}", formats)
     return written
 
 
@@ -84,15 +84,19 @@ def _mark(figure: Figure, found: Sequence[Block]) -> None:
         figure.suptitle(f"options: {', '.join(sorted(origins))}", fontsize=7, color="0.4")
 
 
-def _save(figure: Figure, stem: Path) -> list[Path]:
-    """PDF and PNG without dates or versions, so that the same figure is the same bytes."""
+# What leaves dates and versions out, so that the same figure is the same bytes.
+PLAIN: dict[str, dict[str, None]] = {"pdf": {"CreationDate": None, "ModDate": None}, "png": {"Software": None}}
+
+
+def _save(figure: Figure, stem: Path, formats: Sequence[str]) -> list[Path]:
     import matplotlib.pyplot as plt
 
     written = []
-    for suffix, metadata in ((".pdf", {"CreationDate": None, "ModDate": None}), (".png", {"Software": None})):
+    figure.draw_without_rendering()  # the second layout differs from the first: no kind of file gets the first
+    for kind in formats:
         drawn = io.BytesIO()
-        figure.savefig(drawn, format=suffix[1:], metadata=metadata)
-        path = stem.with_name(stem.name + suffix)
+        figure.savefig(drawn, format=kind, metadata=PLAIN[kind])
+        path = stem.with_name(f"{stem.name}.{kind}")
         atomic_write(path, drawn.getvalue())
         written.append(path)
     plt.close(figure)

@@ -69,6 +69,9 @@ def test_records_without_curves_still_show_what_they_cost(results_dir, tmp_path)
     names = {path.name for path in draw(records, tmp_path, name="x")}
     assert "x_metric_against_cost.png" in names
     assert "x_learning_curves.png" not in names
+    alone = draw(records, tmp_path / "png", name="x", formats=["png"])
+    assert {path.name for path in alone} == {name for name in names if name.endswith(".png")}
+    assert all(path.read_bytes() == (tmp_path / path.name).read_bytes() for path in alone)
 
 
 def test_nothing_finished_draws_nothing(tmp_path):
