@@ -247,11 +247,17 @@ class Trainer:
         self.model.load_state_dict(self.best["model"])
 
     def progress(self) -> dict[str, Any]:
-        """How far the run is: step, steps, epoch and the last valid metric."""
+        """How far the run is: step, steps, epoch and the last valid metric.
+
+        Unless the budget is epochs, `steps` is an estimate from the share of the budget that the steps so far took.
+        """
+        share = self.position / self.options.epochs
         total = math.ceil(self.options.epochs * self.steps_per_epoch)
+        if self.options.budget != "epochs" and share:
+            total = max(self.step, round(self.step / share))
         if self.options.max_steps is not None:
             total = min(total, self.options.max_steps)
-        share = min(1.0, max(self.position / self.options.epochs, self.step / total if total else 1.0))
+        share = min(1.0, max(share, self.step / total if total else 1.0))
         empty: State = {}
         row = next((row for row in reversed(self.curve) if f"valid/{self.task.metric}" in row), empty)
         return {"step": self.step, "steps": total, "share": share, "epoch": self.epoch,

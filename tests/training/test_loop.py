@@ -9,9 +9,10 @@ import torch
 from sam_bench.config.compose import compose_specs
 from sam_bench.errors import UsageError
 from sam_bench.training import seeding
-from sam_bench.training.life import execute, pick_device
+from sam_bench.training.life import build_trainer, execute, pick_device
 from sam_bench.training.loop import NonFiniteLoss
 from sam_bench.training.options import steps_per_epoch
+from sam_bench.training.precision import Arithmetic
 
 SMALL = ("dataset=digits", "model=fastnet_tiny", "base=adam", "train.batch_size=256")
 
@@ -98,6 +99,24 @@ def test_equal_grad_evals_gives_the_base_what_sam_spends(tmp_path):
     assert records["erm"]["grad_evals"] == records["sam"]["grad_evals"]
     assert records["erm"]["steps"] == 2 * records["sam"]["steps"]
     assert records["looksam"]["grad_evals"] == pytest.approx(records["sam"]["grad_evals"], abs=1)
+
+
+@pytest.mark.parametrize(
+    ("budget", "method", "passes"),
+    [("epochs", "erm", 2), ("grad_evals", "erm", 1), ("grad_evals", "sam", 2), ("grad_evals", "looksam", 1.2)],
+)
+def test_progress_is_the_share_of_the_budget(budget, method, passes):
+    """`passes`: gradient evaluations of a step, where a budget of them counts as SAM's two."""
+    (cell,) = compose_specs([*SMALL, f"optimizer={method}", f"train.budget={budget}", "train.epochs=4"])
+    trainer = build_trainer(cell, torch.device("cpu"), Arithmetic("fp32", False))
+    epochs = 4 * trainer.steps_per_epoch
+    assert trainer.progress() | {"step": 0, "share": 0.0, "steps": epochs} == trainer.progress()
+    for _ in range(10):  # a whole number of LookSAM's cycles
+        trainer._step(torch.arange(256))
+    told = trainer.progress()
+    assert told["step"] == 10
+    assert told["steps"] == pytest.approx(epochs * 2 / passes, abs=1)
+    assert told["share"] == pytest.approx(10 / told["steps"], rel=0.01)
 
 
 def test_equal_seconds_stops_at_the_time(tmp_path):
