@@ -18,7 +18,7 @@ from sam_bench.options.run import Train
 from sam_bench.training import processes, seeding
 from sam_bench.training.clock import Clock
 from sam_bench.training.evaluate import evaluate
-from sam_bench.training.options import steps_per_epoch
+from sam_bench.training.options import steps_in_all, steps_per_epoch
 
 State = dict[str, Any]
 DTYPES = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -247,16 +247,9 @@ class Trainer:
         self.model.load_state_dict(self.best["model"])
 
     def progress(self) -> dict[str, Any]:
-        """How far the run is: step, steps, epoch and the last valid metric.
-
-        Unless the budget is epochs, `steps` is an estimate from the share of the budget that the steps so far took.
-        """
+        """How far the run is: step, steps, epoch and the last valid metric."""
         share = self.position / self.options.epochs
-        total = math.ceil(self.options.epochs * self.steps_per_epoch)
-        if self.options.budget != "epochs" and share:
-            total = max(self.step, round(self.step / share))
-        if self.options.max_steps is not None:
-            total = min(total, self.options.max_steps)
+        total = steps_in_all(self.options, self.steps_per_epoch, self.step, share)
         share = min(1.0, max(share, self.step / total if total else 1.0))
         empty: State = {}
         row = next((row for row in reversed(self.curve) if f"valid/{self.task.metric}" in row), empty)
