@@ -12,6 +12,8 @@ make .venv/.bench
 PATH=$PWD/.venv/bin:$PATH
 experiment=$1 trials=$2 jobs=${JOBS:-2} measuring=()
 shift 2
+# What runs in the background does not hear Ctrl-C.
+trap 'kill "${measuring[@]}" 2>/dev/null || true' EXIT
 for dataset in "$@"; do
   words=("dataset=$dataset" "tuned=$experiment")
   echo "== $experiment dataset=$dataset, $(date '+%Y-%m-%d %H:%M')"

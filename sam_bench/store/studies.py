@@ -17,7 +17,7 @@ import yaml
 
 from sam_bench.errors import UsageError, did_you_mean
 from sam_bench.store.disk import advice, atomic_write
-from sam_bench.store.identity import important
+from sam_bench.store.identity import important, spelled
 from sam_bench.store.places import results_dir
 
 NAMES = ("dataset", "model", "base", "optimizer")
@@ -215,5 +215,5 @@ def word(value: Any) -> str:
     if isinstance(value, str):
         return "'" + value.replace("'", "\\'") + "'"
     if value is None or isinstance(value, bool):
-        return str(value).lower().replace("none", "null")
+        return spelled(value)
     return repr(value)

@@ -30,6 +30,11 @@ def bag_sum(x: Tensor, bags: tuple[Tensor, Tensor, Tensor, Tensor]) -> Tensor:
     return _BagSum.apply(x, index, start, index_t, start_t)
 
 
+def mean_of_atoms(x: Tensor, batch: Any) -> Tensor:
+    """The mean over the atoms of each molecule of a batch: (A, d) -> (n, d)."""
+    return bag_sum(x, batch.graph_bags) / batch.atoms_per_graph[:, None]
+
+
 def repeat_bags(bags: tuple[Tensor, Tensor, Tensor, Tensor], copies: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """The bags of `copies` disjoint copies of a square relation, for x of shape (copies * rows, d)."""
     index, start, index_t, start_t = bags

@@ -16,7 +16,7 @@ from torch.nn import functional
 from torch.nn.utils.rnn import PackedSequence
 
 from sam_bench.errors import UsageError
-from sam_bench.models.molecules.bags import at_least_single, bag_sum
+from sam_bench.models.molecules.bags import at_least_single, bag_sum, mean_of_atoms
 from sam_bench.models.molecules.recurrent import bidirectional
 from sam_bench.options.model import Compt as Options
 from sam_bench.options.rules import check_one
@@ -187,7 +187,7 @@ class Compt(nn.Module):
         x = self.norm(x)
         if self.readout is not None:
             x = self.readout(x, batch)
-        return at_least_single(self.head(bag_sum(x, batch.graph_bags) / batch.atoms_per_graph[:, None]))
+        return at_least_single(self.head(mean_of_atoms(x, batch)))
 
 
 def check(inputs: dict[str, int], hidden: int, heads: int, kernel: str, readout: str) -> None:

@@ -18,7 +18,7 @@ from torch.nn import functional
 
 from sam_bench.errors import UsageError
 from sam_bench.models.molecules import grover_native
-from sam_bench.models.molecules.bags import at_least_single, bag_sum
+from sam_bench.models.molecules.bags import at_least_single, bag_sum, mean_of_atoms
 from sam_bench.models.molecules.grover_block import Activation, Block, linear, matrix
 from sam_bench.models.molecules.grover_pretrained import load_pretrained
 from sam_bench.models.molecules.padded import PaddedBatch, pays
@@ -156,10 +156,7 @@ class Grover(nn.Module):
         return at_least_single(torch.stack(outputs))
 
     def _read(self, x: Tensor, batch: Any) -> Tensor:
-        if self.readout is not None:
-            molecule = self.readout(x, batch)
-        else:
-            molecule = bag_sum(x, batch.graph_bags) / batch.atoms_per_graph[:, None]
+        molecule = mean_of_atoms(x, batch) if self.readout is None else self.readout(x, batch)
         return molecule if batch.descriptors is None else torch.cat([molecule, batch.descriptors], dim=1)
 
     def penalty(self, output: Tensor) -> Tensor:

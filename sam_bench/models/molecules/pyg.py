@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch_geometric.nn import global_max_pool
 
 from sam_bench.errors import UsageError
-from sam_bench.models.molecules.bags import at_least_single, bag_sum
+from sam_bench.models.molecules.bags import at_least_single, bag_sum, mean_of_atoms
 from sam_bench.options.model import Gine
 from sam_bench.options.rules import check_one
 
@@ -51,7 +51,7 @@ def pool_sum(x: Tensor, batch: Any) -> Tensor:
 
 def pool_mean(x: Tensor, batch: Any) -> Tensor:
     """The mean over the atoms of each molecule: (A, d) -> (n, d)."""
-    return pool_sum(x, batch) / batch.atoms_per_graph[:, None]
+    return mean_of_atoms(at_least_single(x), batch)
 
 
 def pool_max(x: Tensor, batch: Any) -> Tensor:

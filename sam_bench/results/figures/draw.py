@@ -43,7 +43,8 @@ STYLE = {
 def draw(records: Sequence[Record], out_dir: Path, *, name: str, formats: Sequence[str] = ("pdf", "png")) -> list[Path]:
     """Draw every figure these records allow as `<name>_<figure>.pdf` and `.png`; returns the files written.
 
-    Same records and library versions, same bytes. Raises UsageError where the folder cannot be written.
+    A figure that is APART has the data set behind its name if there are several tables. Same records and library
+    versions, same bytes. Raises UsageError where the folder cannot be written.
     """
     import matplotlib as mpl
 
