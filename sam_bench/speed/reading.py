@@ -41,8 +41,6 @@ def _alone(config: Mapping, data_dir: Path) -> dict[str, float]:
 
 def set_up(config: Mapping, data_dir: Path) -> dict[str, float]:
     """Build the task and measure it. Needs its own process, because it patches a function of the loader."""
-    from joblib.externals.loky import get_reusable_executor
-
     from sam_bench.datasets.molecules import assemble
 
     seconds, featurize = [], assemble.featurize
@@ -60,7 +58,7 @@ def set_up(config: Mapping, data_dir: Path) -> dict[str, float]:
         whole = time.perf_counter() - start
     finally:
         assemble.featurize = featurize
-    get_reusable_executor().shutdown(wait=True)  # only workers that have ended are counted
+    # children are counted when they have ended, and featurising ends its own
     own, workers = (resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
     unit = 1 if sys.platform == "darwin" else 1024
     return {"features_seconds": sum(seconds), "setup_seconds": whole, "molecules": len(task.targets),

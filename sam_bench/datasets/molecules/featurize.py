@@ -9,11 +9,11 @@ from pathlib import Path
 
 import numpy as np
 import rdkit
-from joblib import Parallel, delayed
+from joblib import delayed
 from tqdm import tqdm
 
 from sam_bench.datasets.molecules.chemistry import FEATURE_SETS, MAX_ATOMS, Chunk, read_chunk
-from sam_bench.datasets.molecules.chunks import cores
+from sam_bench.datasets.molecules.chunks import cores, processes
 from sam_bench.datasets.molecules.encode import ENCODINGS
 from sam_bench.datasets.molecules.packed import PackedMolecules
 from sam_bench.errors import UsageError, did_you_mean
@@ -91,10 +91,8 @@ def _read(
         delayed(read_chunk)(smiles[i : i + _CHUNK], i, features, descriptors, max_atoms, any_valence)
         for i in range(0, len(smiles), _CHUNK)
     )
-    # These processes do not import the caller's script, so featurising works in a notebook and in a script without
-    # a __main__ guard. And nothing forks after torch has started its threads.
-    workers = Parallel(n_jobs=jobs if costly > _SERIAL else 1, return_as="generator")
-    with tqdm(total=len(smiles), desc="reading molecules", unit="mol", disable=None if progress else True) as bar:
+    bar = tqdm(total=len(smiles), desc="reading molecules", unit="mol", disable=None if progress else True)
+    with bar, processes(jobs if costly > _SERIAL else 1) as workers:
         for i, chunk in enumerate(workers(calls)):
             bar.update(min(_CHUNK, len(smiles) - i * _CHUNK))
             yield chunk

@@ -4,6 +4,7 @@ import csv
 import gzip
 
 import numpy as np
+import psutil
 import pytest
 import torch
 from rdkit import Chem
@@ -205,6 +206,15 @@ def test_workers_give_what_one_process_gives(monkeypatch):
     monkeypatch.setattr(module, "_CHUNK", 2)
     monkeypatch.setattr(module, "_SERIAL", 3)
     same(pack(SMILES, jobs=1), pack(SMILES, jobs=2))
+
+
+def test_no_worker_outlives_the_reading(monkeypatch):
+    """An idle one lives for five minutes, and a worker of a sweep that has finished its run would wait for it."""
+    monkeypatch.setattr(module, "_CHUNK", 2)
+    monkeypatch.setattr(module, "_SERIAL", 3)
+    pack(SMILES, jobs=2)
+    children = [" ".join(child.cmdline()) for child in psutil.Process().children(recursive=True)]
+    assert [command for command in children if "popen_loky" in command] == []
 
 
 def test_descriptors_are_finite_and_standardised_on_the_training_molecules():
