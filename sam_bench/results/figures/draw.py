@@ -78,11 +78,16 @@ def _parts(found: Sequence[Block]) -> list[tuple[str, Sequence[Block]]]:
 def _mark(figure: Figure, found: Sequence[Block]) -> None:
     """A line above figures of unverified data or tuned options: a figure leaves the table and its notes behind."""
     if doubtful := sorted({block.dataset for block in found if block.unverified}):
-        figure.suptitle(f"unverified data: {', '.join(doubtful)}", fontsize=7, color="firebrick")
+        _above(figure, f"unverified data: {', '.join(doubtful)}", "firebrick")
         return
     origins = {arm.origin for block in found for arm in block.arms}
     if origins != {"defaults"}:
-        figure.suptitle(f"options: {', '.join(sorted(origins))}", fontsize=7, color="0.4")
+        _above(figure, f"options: {', '.join(sorted(origins))}", "0.4")
+
+
+def _above(figure: Figure, text: str, color: str) -> None:
+    """Add to what stands above the panels."""
+    figure.suptitle("; ".join(filter(None, [figure.get_suptitle(), text])), fontsize=7, color=color)
 
 
 # What leaves dates and versions out, so that the same figure is the same bytes.

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 CLOCKS = {"epoch": "epoch", "grad_evals": "gradient evaluations", "train_seconds": "training seconds"}
 HANDLE, LETTER = 0.55, 0.055  # inches of a legend's mark, and of a letter beside it
+LINE, ROOM = 0.15, 2  # inches of a legend's line, and the lines for which `grid` has room
 WIDTH = 6.8  # inches, the text width of a two-column page
 BAND = {"alpha": 0.12, "linewidth": 0}
 
@@ -182,10 +183,12 @@ def legend(figure: Figure, names: Iterable[str], style: Mapping[str, Look], *, l
         )  # fmt: skip
     longest = max(map(len, names), default=0)
     most = max(1, min(6, int(WIDTH / (HANDLE + LETTER * longest))))  # long names of variants need fewer columns
+    lines = math.ceil(len(handles) / most)
+    figure.set_figheight(figure.get_figheight() + LINE * max(0, lines - ROOM))
     figure.legend(
         handles=handles,
         loc="outside lower center",
-        ncols=math.ceil(len(handles) / math.ceil(len(handles) / most)) if handles else 1,
+        ncols=math.ceil(len(handles) / lines) if handles else 1,
         handlelength=3.2 if line else 1.5,
         frameon=False,
     )

@@ -47,17 +47,18 @@ def what_tuning_buys(found: Sequence[Block]):
 
 
 def sensitivity(found: Sequence[Block]):
-    """Valid metric of every trial against each option of each method; the line is the tuned base arm."""
+    """Valid metric of every trial against each option of each method; the line is the base arm's best."""
+    from matplotlib.lines import Line2D
     from matplotlib.ticker import NullFormatter
 
-    panels = [(block, arms, arm, key) for block, arms in studied(found) for arm in arms
-              for key in arm.space if key.startswith("optimizer.")]  # fmt: skip
+    panels = [(arms, arm, key) for _, arms in studied(found) for arm in arms for key in arm.space
+              if key.startswith("optimizer.")]  # fmt: skip
     if not panels:
         return None
     style = _style(studied(found))
     columns = min(PANELS, len(panels))
     figure, axes = grid(math.ceil(len(panels) / columns), columns, height=1.6)
-    for axis, (block, arms, arm, key) in zip(axes.flat, panels, strict=False):
+    for axis, (arms, arm, key) in zip(axes.flat, panels, strict=False):
         scale, look, rule = _scale(arm), style[arm.labels["optimizer"]], arm.space[key]
         x, values = [trial.values[key] for trial in arm.trials], [v * scale for v in results_of(arm, arms)]
         if "choices" in rule:
@@ -70,9 +71,13 @@ def sensitivity(found: Sequence[Block]):
         axis.plot(x, values, look.letter, color=look.color, ms=3.5)
         axis.axhline(base_level(arms) * scale, color="0.4", lw=0.8, ls="--")
         axis.set(xlabel=key.removeprefix("optimizer."), ylabel=_axis_name(arm, ""))
-        axis.set_title(f"{block.dataset}: {arm.labels['optimizer']}")
+        axis.set_title(arm.labels["optimizer"])
     for axis in axes.flat[len(panels) :]:
         axis.set_axis_off()
+    trial = Line2D([], [], linestyle="none", marker="o", ms=3.5, mfc="none", mec="0.4", label="one trial")
+    base = Line2D([], [], color="0.4", lw=0.8, ls="--", label="best trial of the base optimizer alone")
+    figure.legend(handles=[trial, base], loc="outside lower center", ncols=2, frameon=False)
+    figure.suptitle(", ".join(block.title for block in found))  # a long name has no room above a panel
     return figure
 
 

@@ -9,10 +9,10 @@ from support.fabricated import failed, grid, make_record, tune, write, write_add
 
 from sam_bench.errors import UsageError
 from sam_bench.results.arms import blocks
-from sam_bench.results.figures import across, measured, plots, rows
+from sam_bench.results.figures import across, measured, plots, rows, tuning
 from sam_bench.results.figures import draw as drawing
 from sam_bench.results.figures.draw import FIGURES, draw
-from sam_bench.results.looks import looks
+from sam_bench.results.looks import looks, looks_of
 from sam_bench.results.report import data
 from sam_bench.results.target import costs_to_target
 from sam_bench.store import added, index
@@ -53,6 +53,30 @@ def test_unverified_data_are_named_on_every_figure_and_in_the_report(results_dir
     one, other = (draw(records, tmp_path / str(i), name="x") for i, records in enumerate((sound, damaged)))
     assert len(one) >= 4
     assert all(a.read_bytes() != b.read_bytes() for a, b in zip(one, other, strict=True))
+
+
+def test_a_long_legend_takes_nothing_from_the_panels():
+    import matplotlib.pyplot as plt
+
+    heights = {}
+    for count in (2, 12):
+        figure, _ = plots.grid(1, 2, height=2.2)
+        names = [f"erm (descriptors=true, init=library, hidden={i})" for i in range(count)]
+        plots.legend(figure, names, looks_of(names))
+        figure.draw_without_rendering()
+        heights[count] = figure.axes[0].get_position().height * figure.get_figheight()
+        plt.close(figure)
+    assert heights[12] > 0.95 * heights[2]
+
+
+def test_sensitivity_names_the_table_and_what_its_marks_are(results_dir):
+    records = stored(results_dir, tune(results_dir, grid(("erm", "sam"), seeds=range(2))))
+    found = blocks(records)
+    figure = tuning.sensitivity(found)
+    drawing._mark(figure, found)
+    assert figure.get_suptitle().startswith(f"{found[0].title}; options: tuned")
+    (legend,) = figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == ["one trial", "best trial of the base optimizer alone"]
 
 
 def test_one_seed_one_epoch_and_failures_are_enough(results_dir, tmp_path):
