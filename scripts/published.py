@@ -26,8 +26,9 @@ from sam_bench.store.index import load  # noqa: E402
 MARKS = ("<!-- quickstart table: begin -->", "<!-- quickstart table: end -->")
 HEAD = """# Published results
 
-Every number below is made from the committed records in [published](published) by `make published`; a test holds that.
-`sam-bench table` with `SAM_BENCH_RESULTS=results/published` and the words of a section prints its table.
+Every table below is made from the committed records in [published](published) by `make published`; a test holds that.
+`sam-bench table` with `SAM_BENCH_RESULTS=results/published` and the words of a section prints its table. The text
+between the tables is written by hand ([experiments.yaml](published/experiments.yaml)).
 
 ## Verdicts on published claims
 

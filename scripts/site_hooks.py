@@ -13,6 +13,7 @@ import tempfile
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import yaml
 from mkdocs.config.defaults import MkDocsConfig
@@ -98,22 +99,28 @@ def generated(config: MkDocsConfig, uri: str, content: str) -> File:
 
 
 @cache
-def published() -> list[tuple[str, ...]]:
-    """The words that name each published experiment."""
+def published() -> dict[tuple[str, ...], dict[str, Any]]:
+    """The words that name each published experiment, with its text (`about`) and more tables (`also`)."""
     entries = yaml.safe_load((PUBLISHED / "experiments.yaml").read_text())
-    return [tuple(entry["words"].split()) for entry in entries]
+    return {tuple(entry["words"].split()): entry for entry in entries}
 
 
 def section(words: tuple[str, ...]) -> str:
-    """The heading, tables and report of one set of committed records."""
-    command = " ".join(["sam-bench table", *words])
-    table = printed("table", *words, "--format", "markdown").replace("\n### ", "\n#### ").replace("\n## ", "\n### ")
-    where = report_of(words)
+    """The heading, text, tables and report of one set of committed records."""
+    entry, where = published()[words], report_of(words)
+    tables = "\n".join(map(table, [" ".join(words), *entry.get("also", ())]))
     return (
-        f"## {' '.join(words)}\n\n`SAM_BENCH_RESULTS=results/published {command}`\n\n{table}\n"
+        f"## {' '.join(words)}\n\n{entry['about']}\n{tables}\n"
         f"The report page ([open it alone]({where})):\n\n"
         f'<iframe src="{where}" title="Report of {" ".join(words)}" loading="lazy" class="report"></iframe>\n'
     )
+
+
+def table(words: str) -> str:
+    """What the words of a table print, with the command."""
+    text = printed("table", *words.split(), "--format", "markdown")
+    text = text.replace("\n### ", "\n#### ").replace("\n## ", "\n### ")
+    return f"`SAM_BENCH_RESULTS=results/published sam-bench table {words}`\n\n{text}\n"
 
 
 def report_of(words: tuple[str, ...]) -> str:

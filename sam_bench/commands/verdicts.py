@@ -12,10 +12,10 @@ from sam_bench.store import places
 def register(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add the command to the command line."""
     verdicts = commands.add_parser(
-        "verdicts", help="judge published claims: reproduced, not reproduced or undecided",
+        "verdicts", help="judge published claims: reproduced, not reproduced, undecided",
         description="Compares published claims with the records. The test that decides each claim was written down "
-        "in a YAML file before the runs. A claim stays undecided until all planned runs of its experiment are "
-        "finished.",
+        "in a YAML file before the runs. A claim is `not finished` until all planned runs of its experiment are "
+        "there.",
     )  # fmt: skip
     verdicts.add_argument("--claims", type=Path, metavar="FILE", help="your own claims (default: the package's)")
     verdicts.add_argument("--format", default="terminal", choices=("terminal", "markdown", "latex", "html"))

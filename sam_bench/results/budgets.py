@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from sam_bench.api import Record
 from sam_bench.results.arms import Arm, Block, blocks
 from sam_bench.results.data_notes import of_data
-from sam_bench.results.tables.cells import difference_cell, number, score_cell, unit
+from sam_bench.results.tables.cells import difference_cell, number, score_cell, test_cell, unit
 from sam_bench.results.tables.render import Cell, Section
 from sam_bench.results.tuned import origins
 
@@ -100,19 +100,23 @@ def section(known: Mapping[str, Block]) -> Section:
     better = "higher" if first.metric["higher_is_better"] else "lower"
     notes = [f"{name}: mean ± sample standard deviation (n seeds), {better} is better.", origins(first.arms)]
     notes += [_explain(budget, block) for budget, block in known.items()]
+    notes.append(
+        "p: exact sign-flip test paired by seed, Holm over all comparisons of this command under the same budget. "
+        "* p < 0.05; bold where the method is better."
+    )
     notes += of_data([arm for block in known.values() for arm in block.arms])
     return Section(f"{'three ' if len(known) == len(BUDGETS) else ''}budgets: {first.title}", header, rows, notes)
 
 
 def _header(budget: str, name: str) -> list[str]:
-    return [f"{BUDGETS[budget]}: {name} (n)", "difference to erm [95 %]", f"{SPENT[budget]} spent"]
+    return [f"{BUDGETS[budget]}: {name} (n)", "difference to erm [95 %]", "p (Holm)", f"{SPENT[budget]} spent"]
 
 
 def _cells(arm: Arm | None, budget: str, scale: float, digits: int) -> list[Cell]:
     if arm is None or not arm.runs:
-        return [Cell("-"), Cell("-"), Cell("-")]
+        return [Cell("-")] * 4
     spent = arm.cost(SPENT[budget])
-    return [score_cell(arm, scale, digits), difference_cell(arm.versus, scale, digits),
+    return [score_cell(arm, scale, digits), difference_cell(arm.versus, scale, digits), test_cell(arm.versus),
             Cell(number(spent, 1 if budget == "seconds" else 0), value=spent)]  # fmt: skip
 
 

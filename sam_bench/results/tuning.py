@@ -100,8 +100,10 @@ def _notes(arms: Sequence[Tuning]) -> list[str]:
     seeds = ", ".join(map(str, first.seeds))
     counts = {arm.labels["optimizer"]: len(arm.trials) for arm in arms}
     lines = [
-        f"best: mean over the tuning seeds {seeds} (their number), each at its best epoch; {better} is better.",
-        f"study {first.study}: {first.sampler}{', pruned' if first.pruned else ''}; the test split was never read.",
+        f"best: valid metric of the best trial, {better} is better; mean over the tuning seeds (how many; they are "
+        f"{seeds}), each at its best epoch.",
+        f"study {first.study}: {first.sampler}{', pruned' if first.pruned else ''}; no trial read the test part of its "
+        "own split.",
         "expected best of k: mean ± std of the best of k trials, drawn with replacement (Dodge et al. 2019).",
     ]
     if len(set(counts.values())) > 1:

@@ -93,6 +93,8 @@ def test_the_site_builds_strictly_and_shows_the_committed_records(tmp_path):
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=580)
     assert done.returncode == 0, done.stderr[-3000:]
     published = (tmp_path / "published.html").read_text()
+    assert "nothing is decided yet" in published  # what a reader must know of a table stands above it
+    assert published.count("sam-bench table grover_init") == 5  # its table, and the four of its primary test
     for name in ("quickstart", "cifar100_cpu"):
         assert f'id="{name}"' in published
         assert f'src="published/{name}.html"' in published

@@ -39,14 +39,14 @@ def test_the_budgets_stand_beside_each_other():
         "three budgets: esol / grover / adam",
     ]
     header = sections[0].header
-    assert len(header) == 1 + 3 * 3
-    assert [text.partition(":")[0] for text in header[1::3]] == list(budgets.BUDGETS.values())
+    assert len(header) == 1 + 3 * 4
+    assert [text.partition(":")[0] for text in header[1::4]] == list(budgets.BUDGETS.values())
     assert all(len(row) == len(header) for row in sections[0].rows)
     assert [row[0].text for row in sections[0].rows] == ["erm", "sam", "vsam"]
-    spent = {row[0].text: row[6].value for row in sections[0].rows}
+    spent = {row[0].text: row[8].value for row in sections[0].rows}
     assert spent["sam"] == 2 * spent["erm"]
     assert "equal seconds: 8 of training" in terminal(sections)
-    assert len(budgets.sections(records[: len(plain)])[0].header) == 4  # what has no records has no column
+    assert len(budgets.sections(records[: len(plain)])[0].header) == 5  # what has no records has no column
 
 
 def test_runs_of_two_evaluations_a_step_count_under_gradient_evaluations_too():
@@ -59,17 +59,19 @@ def test_runs_of_two_evaluations_a_step_count_under_gradient_evaluations_too():
     (section,) = budgets.sections([*plain, *longer])
     assert section.title == "budgets: bbbp / grover / adam"
     rows = {row[0].text: row for row in section.rows}
-    assert rows["sam"][4].text.rstrip("*") == rows["sam"][1].text
-    assert rows["vsam"][4].text == "-"
+    assert rows["sam"][5].text.rstrip("*") == rows["sam"][1].text
+    assert rows["vsam"][5].text == "-"
     gain = rows["sam"][2].value  # against erm with as many epochs
-    assert rows["sam"][5].value == pytest.approx(gain - 0.01)
-    assert "§" not in rows["sam"][4].text
+    assert rows["sam"][6].value == pytest.approx(gain - 0.01)
+    assert "§" not in rows["sam"][5].text
+    assert rows["sam"][7].value == pytest.approx(2 / 2**6)  # the only comparison under this budget, six pairs of a sign
+    assert rows["sam"][5].text.endswith("*")
     assert "count here" in terminal([section])
     own = [under(record, "grad_evals") for record in plain[6:12]]  # sam's, made after all
     for record in own:
         record["metrics"]["test/roc_auc"] = 0.5
     (section,) = budgets.sections([*plain, *longer, *own])
-    assert {row[0].text: row for row in section.rows}["sam"][4].text.startswith("0.5000")
+    assert {row[0].text: row for row in section.rows}["sam"][5].text.startswith("0.5000")
 
 
 def test_such_a_run_is_the_same_run(results_dir, monkeypatch):

@@ -2,7 +2,9 @@
 
 import itertools
 
+import numpy as np
 import pytest
+from scipy.stats import kendalltau
 from support.fabricated import make_added, make_record, write, write_added
 
 from sam_bench.results import flatness, measured
@@ -81,11 +83,46 @@ def test_the_table_has_it_for_each_data_set_and_for_all_together(results_dir):
     both = text[text.index("sharpness and test metric: all data sets") :].splitlines()
     row = next(line for line in both if line.startswith("largest eigenvalue"))
     assert row.split()[2:4] == ["0.00", "[-0.50,"]  # six taus of 1 and six of -1
-    assert row.split()[-1] == "12"
+    assert row.split()[-2:] == ["12", "4"]  # seeds, methods
     esol = text[text.index("sharpness and test metric: esol") :].splitlines()
     row = next(line for line in esol if line.startswith("largest eigenvalue")).split()
     assert row[2] == "+1.00"
-    assert row[-2:] == ["0.125", "6"]  # 2 / 2^6 times the four measures
+    assert float(row[-3]) >= 4 * 2 / 24 - 0.001  # of 24 permutations two have a tau of 1 or -1; four measures
+    assert row[-2:] == ["6", "4"]
+
+
+def test_the_permutation_test_by_brute_force():
+    """Every order of four methods, tau by scipy; sharpness and error have equal values, and a seed lacks a method."""
+    draw = np.random.default_rng(1)
+    for _ in range(5):
+        sharp, error = draw.integers(0, 4, (2, 5, 4)).astype(float)
+        seeds = [dict(zip(METHODS, zip(*pair, strict=True), strict=True)) for pair in zip(sharp, error, strict=True)]
+        means = []
+        for order in itertools.permutations(range(4)):
+            every = [kendalltau(s[list(order)], e).statistic for s, e in zip(sharp, error, strict=True)]
+            means.append(np.nanmean(every))
+        p = np.mean(np.abs(means) >= abs(means[0]) - 1e-9)
+        assert flatness.permuted(seeds) == (4, pytest.approx(p))
+    three = [{name: pair for name, pair in seed.items() if name != "sam" or i} for i, seed in enumerate(seeds)]
+    assert flatness.permuted(three) == flatness.permuted(
+        [{n: seed[n] for n in METHODS if n != "sam"} for seed in seeds]
+    )
+    assert flatness.permuted(three)[0] == 3
+
+
+def test_more_seeds_of_the_same_methods_are_no_more_evidence():
+    """Three methods that are alike in all of a hundred seeds: six permutations, two of them as far from 0."""
+    seeds = [{"erm": (1.0, 1.0), "sam": (2.0, 2.0), "vsam": (3.0, 3.0)}] * 100
+    assert flatness.permuted(seeds) == (3, pytest.approx(2 / 6))
+    assert flatness.permuted([{"erm": (1.0, 1.0), "sam": (2.0, 2.0)}])[0] == 2
+
+
+def test_many_methods_are_permuted_at_random():
+    draw = np.random.default_rng(2)
+    noise = [{str(i): tuple(draw.normal(size=2)) for i in range(9)} for _ in range(8)]
+    agreed = [{str(i): (i + draw.normal(), i + draw.normal()) for i in range(9)} for _ in range(8)]
+    assert flatness.permuted(agreed) == (9, pytest.approx(1 / (flatness.DRAWN + 1), abs=0.001))
+    assert flatness.permuted(noise)[1] > 0.05
 
 
 def test_its_figure_says_the_same(results_dir):

@@ -59,8 +59,10 @@ def sharpness_against_test(found: Sequence[Block]) -> Figure | None:
         pairs: dict[Arm, list[tuple[float, float]]] = {}
         for arm, seeds, sharp, test in points:
             pairs.setdefault(arm, []).append((sharp, test - sum(tested[seeds]) / len(tested[seeds])))
-        tau = flatness.correlations([block], chosen).get(name)
-        return pairs, f"mean $\\tau$ of {tau.n} seeds: {tau.mean:.2f}" if tau else "too few runs for $\\tau$"
+        taus = flatness.taus(block, chosen, name)
+        if not taus.size:
+            return pairs, "too few runs for $\\tau$"
+        return pairs, f"mean $\\tau$ of {taus.size} seeds: {taus.mean():.2f}"
 
     return _sharpness(found, "test minus its seed's mean", panel)
 

@@ -77,12 +77,23 @@ def _section(block: Block, family: int) -> Section:
     lines = [f"{name}: mean ± sample standard deviation (n seeds), {better} is better; {valid} chose the epoch."]
     lines.append(origins(block.arms))
     lines += [] if cited else ["Published values for this data set, model and method: not available."]
-    found = [minimum_detectable_difference(arm.versus.std, arm.versus.n) for arm in block.arms if arm.versus]
-    if any(math.isfinite(value) for value in found):
-        least = number(max(value for value in found if math.isfinite(value)) * scale, digits)
-        lines.append(f"A true difference of {least} would be found with 80 % power (paired t-test, this n and spread).")
+    lines += _power(block.arms, family, scale, digits)
     lines += [*_explain(block.arms, family), *of_data(block.arms), *notes.lines]
     return Section(block.title, header, rows, lines)
+
+
+def _power(arms: Sequence[Arm], family: int, scale: float, digits: int) -> list[str]:
+    """What n could have found, where the corrected test of this table can find anything at all."""
+    enough = max(ENOUGH_SEEDS, pairs_needed(family))
+    known = [arm.versus for arm in arms if arm.versus and arm.versus.n >= enough]
+    found = [minimum_detectable_difference(versus.std, versus.n) for versus in known]
+    if not any(math.isfinite(value) for value in found):
+        return []
+    least = number(max(value for value in found if math.isfinite(value)) * scale, digits)
+    return [
+        f"A paired t-test without correction would find a true difference of {least} with 80 % power in the noisiest "
+        "of these comparisons."
+    ]
 
 
 def _cost_cells(arm: Arm) -> list[Cell]:

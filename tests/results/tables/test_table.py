@@ -303,6 +303,16 @@ def test_what_a_file_of_the_user_names_cannot_act_in_any_output():
             assert not cell.startswith(("+", "-")) or float(cell) < 0
 
 
+def test_power_is_stated_only_where_the_corrected_test_can_reject():
+    """One comparison needs six pairs; four comparisons need eight."""
+    said = "would find a true difference of"
+    assert said not in table(grid(("erm", "sam"), seeds=range(5)))
+    assert said in table(grid(("erm", "sam"), seeds=range(6)))
+    four = ("erm", "sam", "looksam", "graphsam", "vsam")
+    assert said not in table(grid(four, seeds=range(7)))
+    assert said in table(grid(four, seeds=range(8)))
+
+
 def test_no_interval_from_fewer_than_six_pairs():
     few, enough = (table(grid(("erm", "sam"), seeds=range(n)), format="markdown") for n in (5, 6))
     rows = [next(line for line in text.splitlines() if line.startswith("| sam")) for text in (few, enough)]
