@@ -36,8 +36,8 @@ def _groups(subject: Subject) -> bool:
         optimizer = subject.make(model, BASES[base](parts))
         subject.train(optimizer, model, 8)
         rhos = [group["rho"] for group in optimizer.param_groups]
-        if rhos != [0.2, optimizer.rho] or not weights(model).isfinite().all():
-            raise Broken(f"two groups over {base}: their rho are {rhos}, not 0.2 and {optimizer.rho}")
+        if rhos != [0.2, optimizer.default_rho] or not weights(model).isfinite().all():
+            raise Broken(f"two groups over {base}: their rho are {rhos}, not 0.2 and {optimizer.default_rho}")
     _radius_of_a_group(subject)
     return True
 
@@ -193,7 +193,7 @@ def _added(subject: Subject) -> bool:
     subject.train(optimizer, whole, 8, start=6)
     if optimizer.memory["step"] != 14 or not weights(whole).isfinite().all():
         raise Broken(f"after add_param_group it counts {optimizer.memory['step']} of 14 steps")
-    if optimizer.param_groups[1]["rho"] != optimizer.rho:
+    if optimizer.param_groups[1]["rho"] != optimizer.default_rho:
         raise Broken("a group added later does not get the default rho")
     return True
 

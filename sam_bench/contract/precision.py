@@ -3,7 +3,7 @@
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from sam_bench.contract.problem import BASES, Backwards, Closure, frozen, net, same, weights
 from sam_bench.contract.result import Broken, NotApplicable, point
@@ -35,6 +35,15 @@ def precision(subject: Subject) -> str:
     return f"bf16, fp16 and weights in bf16 train; an overflow in each of {seen} pass(es) moved nothing"
 
 
+class Inside(Closure):
+    """Switches bf16 autocast on in each pass."""
+
+    def __call__(self, index: Tensor | None = None, backward: bool = True) -> Tensor:
+        """The losses (n,), detached."""
+        with torch.autocast("cpu", torch.bfloat16):
+            return super().__call__(index, backward)
+
+
 def _one(subject: Subject) -> Any:
     return subject.make(net())
 
@@ -54,8 +63,16 @@ def _autocast(subject: Subject, dtype: torch.dtype) -> None:
     kept = weights(model)
     if not kept.isfinite().all() or kept.dtype != torch.float32:
         raise Broken(f"under autocast to {dtype} the weights are {kept.dtype}, finite: {bool(kept.isfinite().all())}")
-    if subject.ours and optimizer.memory["skipped"]:
+    if not subject.ours:
+        return
+    if optimizer.memory["skipped"]:
         raise Broken(f"under autocast to {dtype} it skipped {optimizer.memory['skipped']} of 8 good steps")
+    if not half:  # torch caches the weights that it has converted until its context ends
+        other = net()
+        within = subject.make(other, _adam(subject))
+        for step in range(8):
+            subject.step(within, Inside(other, step))
+        apart(model, other, 0.0, "autocast around the steps, compared with autocast in the closure")
 
 
 def _weights_in_bf16(subject: Subject) -> None:

@@ -1,5 +1,7 @@
 """Checks of what a user passes to an optimizer, with errors that say what to do."""
 
+import contextlib
+import dis
 import inspect
 import math
 import numbers
@@ -11,6 +13,8 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from sam_bench.options.rules import options_of
+
+_WITHOUT = inspect.Parameter("closure", inspect.Parameter.KEYWORD_ONLY, default=None)
 
 
 def refuse_other_forms(method: str, args: tuple[object, ...], options: dict[str, object]) -> None:
@@ -36,6 +40,10 @@ def check_base_and_model(method: str, base: object, model: object) -> None:
             f"model must be the torch module that the closure runs, as in {right}, not {_short(model)}: a step must "
             "restore its running statistics (BatchNorm) after the second pass"
         )
+    if inspect.signature(base.step).parameters.get("closure", _WITHOUT).default is inspect.Parameter.empty:
+        raise TypeError(f"{type(base).__name__} calls the closure itself, as often as it likes: it cannot be the base")
+    if isinstance(base, torch.optim.SparseAdam):
+        raise TypeError("SparseAdam needs sparse gradients, which are not supported: take Adam")
     own = {id(p) for p in model.parameters()}
     if not any(id(p) in own for group in base.param_groups for p in group["params"]):
         raise ValueError("base trains no parameter of this model: pass the model that the closure runs")
@@ -76,12 +84,18 @@ def check_rho(rho: object, where: str = "") -> None:
         raise ValueError(f"rho must be a finite number >= 0, got {rho}{where}")
 
 
+def check_clip_norm(clip_norm: object) -> None:
+    """Raise ValueError unless `clip_norm` is None or a number above 0."""
+    if clip_norm is not None and not (isinstance(clip_norm, numbers.Real) and float(clip_norm) > 0):
+        raise ValueError(f"clip_norm must be a number above 0, or None, got {clip_norm!r}")
+
+
 def check_options(declared: type, **values: object) -> None:
-    """Raise ValueError for a value that `declared`, the class of a method's options, does not allow."""
+    """Raise ValueError for a value that `declared`, the class of a method's options, does not allow, and for NaN."""
     known = options_of(declared)
     for name, value in values.items():
         plain = value.item() if isinstance(value, numbers.Number) and hasattr(value, "item") else value  # numpy's
-        if not known[name].holds(plain):
+        if plain != plain or not known[name].holds(plain):
             raise ValueError(f"{name} must be {known[name].wanted}, got {value!r}")
 
 
@@ -96,17 +110,15 @@ def refuse_lonely_scaler(method: str, closure: Callable[..., Any]) -> None:
     """Raise ValueError if `closure` uses an enabled GradScaler that the optimizer was not given.
 
     The optimizer would take the scaled gradients for gradients. The check sees the variables that the function itself
-    names, and the scaler of an object with its own `backward` (Accelerate's).
+    names, their attributes that it names (`self.scaler.scale`), and the scaler of an object with its own `backward`
+    (Accelerate's).
     """
     function = inner_function(closure)
-    try:
-        variables = inspect.getclosurevars(function)
-    except TypeError:
-        return
-    for name, value in [*variables.nonlocals.items(), *variables.globals.items()]:
-        held = value if isinstance(value, torch.amp.GradScaler) else _scaler_of(value)
-        if held is not None and held.is_enabled():
-            shown = name if held is value else f"{name}.scaler"
+    attributes, variables = _names(function)
+    for name, value in variables.items():
+        for shown, held in _scalers_of(name, value, attributes):
+            if not held.is_enabled():
+                continue
             raise ValueError(
                 f"the closure scales its loss with {shown}, but {method} was built without it: gradients would be "
                 f"too large. Build it as {method}(base, model, scaler={shown}); the closure calls "
@@ -121,11 +133,33 @@ def inner_function(closure: object) -> Any:
     return closure
 
 
-def _scaler_of(value: object) -> torch.amp.GradScaler | None:
-    if isinstance(value, nn.Module) or not callable(getattr(value, "backward", None)):
-        return None
-    held = getattr(value, "scaler", None)
-    return held if isinstance(held, torch.amp.GradScaler) else None
+def _names(function: Any) -> tuple[set[str], dict[str, object]]:
+    """The attributes that the code of `function` reads, and the values of the outer variables that it reads."""
+    attributes: set[str] = set()
+    variables: dict[str, object] = {}
+    if (owner := getattr(function, "__self__", None)) is not None:
+        variables[next(iter(function.__code__.co_varnames), "self")] = owner
+    for read in dis.get_instructions(function) if hasattr(function, "__code__") else ():
+        if read.opname in ("LOAD_ATTR", "LOAD_METHOD"):
+            attributes.add(str(read.argval))
+        elif read.opname == "LOAD_GLOBAL" and read.argval in function.__globals__:
+            variables[str(read.argval)] = function.__globals__[read.argval]
+    cells = getattr(function, "__closure__", None) or ()
+    for name, cell in zip(function.__code__.co_freevars if cells else (), cells, strict=True):
+        with contextlib.suppress(ValueError):  # a variable without a value so far
+            variables[name] = cell.cell_contents
+    return attributes, variables
+
+
+def _scalers_of(name: str, value: object, attributes: set[str]) -> Iterator[tuple[str, torch.amp.GradScaler]]:
+    """The scalers behind a variable, each with what one writes for it."""
+    if isinstance(value, torch.amp.GradScaler):
+        yield name, value
+    elif not isinstance(value, nn.Module):
+        own = callable(getattr(value, "backward", None))
+        for attribute, held in getattr(value, "__dict__", {}).items():
+            if isinstance(held, torch.amp.GradScaler) and (own or {attribute, "scale"} <= attributes):
+                yield f"{name}.{attribute}", held
 
 
 def _is_number(text: str) -> bool:

@@ -16,6 +16,7 @@ from sam_bench.optim.loss_scale import update_scale
 from sam_bench.optim.oracle import Oracle
 from sam_bench.optim.vector import Vector, wide
 from sam_bench.optim.wrapper import Wrapper
+from sam_bench.options import method
 
 TINY = 1e-12
 COUNTERS = {"step": 0, "grad_evals": 0, "sampled": 0, "skipped": 0}
@@ -68,7 +69,11 @@ class SharpnessAware(Wrapper):
             raise TypeError(f"base is {type(base).__name__}, itself a sharpness-aware method: pass the optimizer in it")
         # How torch makes an optimizer without parameters of its own: this sets up the hooks and the patched step only.
         self.__setstate__({"base": base, "model": model})
-        self.rho, self.clip_norm, self.scaler, self.same_dropout = rho, clip_norm, scaler, same_dropout
+        arguments.check_options(method.Method, same_dropout=same_dropout, check_finite=check_finite, seed=seed)
+        arguments.check_clip_norm(clip_norm)
+        if scaler is not None and scaler.is_enabled() and not check_finite:
+            raise ValueError("a scaler needs check_finite=True: an overflow must skip the step")
+        self.default_rho, self.clip_norm, self.scaler, self.same_dropout = rho, clip_norm, scaler, same_dropout
         self.check_finite, self.seed = check_finite, seed
         self.total_steps, self.steps_per_epoch = total_steps, steps_per_epoch
         self.local_passes = False
@@ -97,11 +102,13 @@ class SharpnessAware(Wrapper):
         `closure()` runs forward and backward on the whole batch and returns the loss: a scalar, or one value per sample
         (n,), of which it differentiates the mean. A list of closures has one for each micro-batch, as in `accumulate`.
         Methods that choose samples pass `index` (LongTensor into the batch) to the closure; `samples` (n,) are the
-        positions of the batch in the training set. After an exception, or a loss or gradient that is not finite,
-        weights, base and memory are as before. Raises RuntimeError if gradients were computed before the step, because
-        the step would lose them.
+        positions of the batch in the training set. After an exception in a pass, or a loss or gradient that is not
+        finite, weights, base and memory are as before. After an exception in the step of the base (a hook of yours),
+        vectors in memory may already be updated. Raises RuntimeError if gradients were computed before the step,
+        because the step would lose them.
         """
         closure = self._one(closure)
+        samples = None if samples is None else torch.as_tensor(samples)
         self._fit_memory()
         oracle = Oracle(self, closure, samples)
         before = dict(self.memory)
@@ -162,16 +169,16 @@ class SharpnessAware(Wrapper):
 
     def _one(self, closure: Closure | Sequence[Closure] | None) -> Closure:
         """The argument of `step` as one closure, after a check."""
-        method = type(self).__name__
+        name = type(self).__name__
         if closure is None:
-            raise TypeError(f"{method}.step needs a closure: def closure(): loss = ...; loss.backward(); return loss")
+            raise TypeError(f"{name}.step needs a closure: def closure(): loss = ...; loss.backward(); return loss")
         if isinstance(closure, list | tuple):
             closure = self.accumulate(closure)
         if not callable(closure):
-            raise TypeError(f"{method}.step needs a function, or a list of functions, not {closure!r}")
+            raise TypeError(f"{name}.step needs a function, or a list of functions, not {closure!r}")
         code = getattr(arguments.inner_function(closure), "__code__", None)
         if self.scaler is None and code is not self._seen_code:  # check each function once, not at each step
-            arguments.refuse_lonely_scaler(method, closure)
+            arguments.refuse_lonely_scaler(name, closure)
             self._seen_code = code
         return closure
 
@@ -216,10 +223,17 @@ class SharpnessAware(Wrapper):
         return torch.Generator(self.params[0].device).manual_seed(self.draws().getrandbits(63))
 
     def noise(self) -> Vector:
-        """Normal noise whose expected squared length is 1."""
-        generator, params = self.generator(), self.params
-        parts = [torch.randn(p.shape, generator=generator, dtype=wide(p.dtype), device=p.device) for p in params]
-        return Vector(parts) / math.sqrt(sum(p.numel() for p in params))
+        """Normal noise whose expected squared length is 1; frozen parameters get none."""
+        generator, parts = self.generator(), []
+        for p in self.params:
+            part = torch.zeros(p.shape, dtype=wide(p.dtype), device=p.device)
+            parts.append(part.normal_(generator=generator) if p.requires_grad else part)
+        return Vector(parts) / math.sqrt(self.trained)
+
+    @property
+    def trained(self) -> int:
+        """Number of weights that are not frozen."""
+        return max(1, sum(p.numel() for p in self.params if p.requires_grad))
 
     def needs(self, name: str, why: str) -> int:
         """The option `name` (total_steps or steps_per_epoch); raises ValueError if it was not given."""

@@ -49,4 +49,6 @@ def option_names(method: type[SharpnessAware]) -> set[str]:
         names |= {p.name for p in parameters if p.kind is p.KEYWORD_ONLY}
         if cls is SharpnessAware:
             break
+    if "when" not in inspect.signature(method.__init__).parameters:
+        names.discard("when")  # SAM's policy: a method built on SAM may have one of its own
     return names

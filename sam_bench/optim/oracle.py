@@ -4,6 +4,7 @@
 forward-backward pass.
 """
 
+import numbers
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -57,6 +58,11 @@ def set_rng_state(state: list[Tensor], device: torch.device) -> None:
         torch.cuda.set_rng_state(state[1], device)
 
 
+def _sum(loss: Tensor) -> Tensor:
+    """The sum of the losses, in float32 at least: in fp16 that of many finite losses would be infinite."""
+    return loss.sum(dtype=wide(loss.dtype))
+
+
 class Oracle:
     """The gradients of one step. `losses` holds what the closure returned in each pass, detached."""
 
@@ -100,7 +106,7 @@ class Oracle:
             return self.losses[-1]
         self._forwards += 1
         loss = self._run(eps, {"backward": False}, moves=False, grad=False)
-        self._flags.append(loss.sum())
+        self._flags.append(_sum(loss))
         return loss
 
     def _pass(self, eps: Vector | None, index: Tensor | None, moves: bool) -> Vector:
@@ -115,13 +121,13 @@ class Oracle:
                 loss = self._run(eps, arguments, moves=moves, grad=True)
         self.losses.append(loss)
         if moves:
-            self._first_losses.append(loss)
+            self._first_losses.append(loss if index is None or loss.ndim else loss.expand(len(index)))
         self.plain += eps is None
         self.perturbed += eps is not None
         self._full += index is None
         self._samples += 0 if index is None else len(index)
         g = self._take_gradient()
-        self._flags += [loss.sum(), g.norm()]
+        self._flags += [_sum(loss), g.norm()]
         return g
 
     def _run(self, eps: Vector | None, arguments: dict[str, Any], *, moves: bool, grad: bool) -> Tensor:
@@ -139,8 +145,9 @@ class Oracle:
             loss = self.closure(**arguments)
         if self._stats_first is not None:
             self.stats.put_back(self._stats_first)
-        if loss is None:
-            raise TypeError("the closure returned None: let it return the loss (a scalar, or one value per sample)")
+        if not isinstance(loss, Tensor | numbers.Number):
+            what = "None" if loss is None else f"a {type(loss).__name__}"
+            raise TypeError(f"the closure returned {what}: let it return the loss (a scalar, or one value per sample)")
         return torch.as_tensor(loss, device=self.device).detach()
 
     def _take_gradient(self) -> Vector:

@@ -20,6 +20,9 @@ class Perturbation:
 
     @contextmanager
     def __call__(self, params: list[Tensor], eps: Vector | None) -> Iterator[None]:
+        # Autocast caches low-precision copies of the weights until its context ends. If that is around the whole step,
+        # a pass would compute with the weights of the pass before.
+        torch.clear_autocast_cache()
         if eps is None:
             yield
             return
@@ -31,6 +34,7 @@ class Perturbation:
             yield
         finally:
             torch._foreach_copy_(params, self._saved)
+            torch.clear_autocast_cache()
 
 
 def _form(tensor: Tensor) -> tuple[object, ...]:

@@ -54,7 +54,8 @@ class LargeGradient:
     sigma2_0: float = math.exp(-10)
 
     def __post_init__(self) -> None:
-        check_options(method.AESAM, delta=self.delta)
+        own = {name: value for name, value in vars(self).items() if name != "total_steps"}
+        check_options(method.AESAM, **own)
 
     def __call__(self, g: Vector, memory: dict[str, Any]) -> bool:
         """Whether `s_t >= mu_t + c_t sqrt(sigma2_t)`; waits for the device once."""

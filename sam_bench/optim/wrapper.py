@@ -1,5 +1,6 @@
 """A torch.optim.Optimizer that delegates to another one and saves the state of both."""
 
+import numbers
 from collections import defaultdict
 from types import CodeType
 from typing import Any, Self
@@ -19,7 +20,7 @@ class Wrapper(Optimizer):
 
     base: Optimizer
     model: nn.Module
-    rho: float
+    default_rho: float
     scaler: torch.amp.GradScaler | None
     same_dropout: bool
     local_passes: bool  # each rank keeps its own gradients; the direction is averaged over the ranks
@@ -54,6 +55,17 @@ class Wrapper(Optimizer):
         """All parameters, group by group, in the order that the vectors have."""
         return [p for group in self.param_groups for p in group["params"]]
 
+    @property
+    def rho(self) -> float:
+        """The radius of the first group. Setting it sets that of all groups."""
+        return float(self.param_groups[0]["rho"])
+
+    @rho.setter
+    def rho(self, value: float) -> None:
+        arguments.check_rho(value)
+        for group in self.param_groups:
+            group["rho"] = float(value)
+
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Drop the gradients. Not needed between steps, because each pass starts from cleared gradients."""
         self.base.zero_grad(set_to_none)
@@ -61,19 +73,27 @@ class Wrapper(Optimizer):
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Like torch's; the vectors in memory get zeros for the new parameters, which come last."""
+        arguments.check_rho(param_group.get("rho", self.default_rho), f" in param group {len(self.param_groups)}")
         self.base.add_param_group(param_group)
         self._complete_groups()
+        leftovers.mark(self.param_groups[-1]["params"])  # as at construction
 
     def _complete_groups(self) -> None:
         for i, group in enumerate(self.param_groups):
-            arguments.check_rho(group.setdefault("rho", self.rho), f" in param group {i}")
+            arguments.check_rho(group.setdefault("rho", self.default_rho), f" in param group {i}")
+            group["rho"] = float(group["rho"])  # a number of numpy could not be loaded with weights_only
             if group.get("maximize"):
                 raise ValueError("maximize=True is not supported: negate the loss")
         arguments.check_parameters(self.params)
         self.running_stats, self.perturbation = RunningStats(self.model), Perturbation()
 
     def _fit_memory(self) -> None:
-        """Move the vectors to the device of the parameters, and add zeros for new parameters."""
+        """Move the vectors to the device of the parameters, and add zeros for new parameters.
+
+        Groups that only the base was given, or whose state was loaded into the base alone, get what they lack.
+        """
+        if any("rho" not in group for group in self.param_groups):
+            self._complete_groups()
         params = self.params
         for name in self.vectors:
             if (v := self.memory.get(name)) is None:
@@ -86,7 +106,9 @@ class Wrapper(Optimizer):
         """`{"base": ..., "memory": ...}`: only tensors and plain values, for `torch.load(weights_only=True)`."""
         for before in self._optimizer_state_dict_pre_hooks.values():
             before(self)
-        memory = {name: value.parts if isinstance(value, Vector) else value for name, value in self.memory.items()}
+        self._fit_memory()
+        memory = {name: value.parts if isinstance(value, Vector) else _plain(value)
+                  for name, value in self.memory.items()}  # fmt: skip
         memory |= {f"{name}_factor": float(v.factor) for name, v in self.memory.items() if isinstance(v, Vector)}
         state: dict[str, Any] = {"base": self.base.state_dict(), "memory": memory}
         for after in self._optimizer_state_dict_post_hooks.values():
@@ -122,3 +144,8 @@ class Wrapper(Optimizer):
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.base!r})"
+
+
+def _plain(value: Any) -> Any:
+    """The value; a number of numpy as Python's."""
+    return value.item() if isinstance(value, numbers.Number) and hasattr(value, "item") else value

@@ -92,7 +92,7 @@ class AESAM(SAM):
     lambda_1: float
     lambda_2: float
     mu_0: float
-    sigma2_0: float
+    sigma2_0: Annotated[float, at_least(0)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,7 +105,7 @@ class AELookSAM(AESAM):
 @dataclass(frozen=True, kw_only=True)
 class ASAM(SAM):
     target: ClassVar = "sam_bench.optim.ASAM"
-    eta: float
+    eta: Annotated[float, at_least(0)]
     scope: Literal["weight", "all"]
 
 
@@ -134,21 +134,21 @@ class ExtrapolatedSGD(Method):
 class FSAM(SAM):
     target: ClassVar = "sam_bench.optim.FSAM"
     sigma: float
-    lmbda: float
+    lmbda: Annotated[float, between(0, 1)]
 
 
 @dataclass(frozen=True, kw_only=True)
 class GraphSAM(Method):
     target: ClassVar = "sam_bench.optim.GraphSAM"
-    beta: float
-    gamma: float
+    beta: Annotated[float, between(0, 1)]
+    gamma: Annotated[float, at_least(0)]
     decay_epochs: Annotated[int, at_least(1)]
 
 
 @dataclass(frozen=True, kw_only=True)
 class GraphSAMReference(GraphSAM):
     target: ClassVar = "sam_bench.optim.GraphSAMReference"
-    radius: float | None
+    radius: Annotated[float | None, at_least(0)]
     zeroed_norm: bool
     zeroed_average: bool
     per_tensor: bool
@@ -167,7 +167,7 @@ class GSAM(SAM):
 @dataclass(frozen=True, kw_only=True)
 class MSAM(Method):
     target: ClassVar = "sam_bench.optim.MSAM"
-    momentum: float
+    momentum: Annotated[float, between(0, 1)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -186,4 +186,4 @@ class VSAM(SAM):
     last: Annotated[int, at_least(1)]
     a1: float
     a2: float
-    beta: float
+    beta: Annotated[float, between(0, 1)]

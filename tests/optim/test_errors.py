@@ -2,6 +2,7 @@
 
 import functools
 import inspect
+import io
 import warnings
 
 import numpy as np
@@ -9,7 +10,22 @@ import pytest
 import torch
 from support.methods import Closure, make, net, weights
 
-from sam_bench.optim import ERM, SAM, GraphSAM, LookSAM, create_optimizer
+from sam_bench.optim import (
+    AESAM,
+    ASAM,
+    AUSAM,
+    ERM,
+    FSAM,
+    GSAM,
+    MSAM,
+    SAM,
+    SAMVI,
+    VSAM,
+    GraphSAM,
+    GraphSAMReference,
+    LookSAM,
+    create_optimizer,
+)
 
 SGD = torch.optim.SGD
 
@@ -36,6 +52,23 @@ def sgd(model):
         (lambda m: LookSAM(sgd(m), m, k=2.5), ValueError, "k must be at least 1 and a whole number, got 2.5"),
         (lambda m: create_optimizer("sam_every_k", "sgd", m, k="5"), ValueError, "k must be at least 1"),
         (lambda m: GraphSAM(sgd(m), m, steps_per_epoch=2.5), ValueError, "steps_per_epoch must be .* a whole number"),
+        (lambda m: SAM(sgd(m), m, clip_norm=-1.0), ValueError, "clip_norm must be a number above 0"),
+        (lambda m: SAM(sgd(m), m, clip_norm=float("nan")), ValueError, "clip_norm must be a number above 0"),
+        (lambda m: SAM(sgd(m), m, seed=-1), ValueError, "seed must be an integer >= 0"),
+        (lambda m: LookSAM(sgd(m), m, alpha="0.7"), ValueError, "alpha must be a number, got '0.7'"),
+        (lambda m: LookSAM(sgd(m), m, alpha=float("nan")), ValueError, "alpha must be a number, got nan"),
+        (lambda m: AESAM(sgd(m), m, lambda_1="1", total_steps=9), ValueError, "lambda_1 must be a number"),
+        (lambda m: ASAM(sgd(m), m, eta=-1.0), ValueError, "eta must be a number >= 0"),
+        (lambda m: FSAM(sgd(m), m, lmbda=1.5), ValueError, r"lmbda must be a number in \[0, 1\]"),
+        (lambda m: MSAM(sgd(m), m, momentum="0.9"), ValueError, "momentum must be a number"),
+        (lambda m: GraphSAM(sgd(m), m, beta="0.99", steps_per_epoch=2), ValueError, "beta must be a number"),
+        (lambda m: GraphSAMReference(sgd(m), m, radius=-1.0, steps_per_epoch=2), ValueError, "radius must be"),
+        (lambda m: VSAM(sgd(m), m, a1="0.13", K=4, M=2, last=2, steps_per_epoch=1), ValueError, "a1 must be a number"),
+        (lambda m: SAM(torch.optim.LBFGS(m.parameters()), m), TypeError, "LBFGS calls the closure itself"),
+        (lambda m: SAM(torch.optim.SparseAdam(list(m.parameters())), m), TypeError, "SparseAdam needs sparse"),
+        (lambda m: SAM(sgd(m), m, scaler=torch.amp.GradScaler("cpu"), check_finite=False), ValueError, "scaler needs"),
+        (lambda m: create_optimizer("looksam", "sgd", m, when=None), TypeError, "looksam has no option 'when'"),
+        (lambda m: SAM(sgd(m), m).add_param_group({"params": m.parameters(), "rho": -1.0}), ValueError, "group 1"),
     ],
 )  # fmt: skip
 def test_a_wrong_form_is_told_the_right_one(build, kind, message):
@@ -43,10 +76,140 @@ def test_a_wrong_form_is_told_the_right_one(build, kind, message):
         build(net())
 
 
-def test_numbers_of_numpy_are_numbers():
+@pytest.mark.parametrize("build", [
+    lambda m: LookSAM(sgd(m), m, rho=np.float64(0.1), k=np.int64(3), alpha=np.float32(0.5)),
+    lambda m: GraphSAM(sgd(m), m, steps_per_epoch=np.int64(4), decay_epochs=np.int64(2)),
+    lambda m: AESAM(sgd(m), m, total_steps=np.int64(9), delta=np.float64(0.9), mu_0=np.float64(0.0)),
+])  # fmt: skip
+def test_numbers_of_numpy_are_numbers_also_in_a_checkpoint(build):
     model = net()
-    optimizer = LookSAM(sgd(model), model, rho=np.float32(0.1), k=np.int64(3))
+    optimizer = build(model)
     optimizer.step(Closure(model, 0))
+    file = io.BytesIO()
+    torch.save(optimizer.state_dict(), file)
+    file.seek(0)
+    build(net()).load_state_dict(torch.load(file, weights_only=True))
+
+
+def test_the_right_bases_are_bases():
+    for base in (torch.optim.RMSprop, torch.optim.Adagrad, torch.optim.Adafactor, torch.optim.NAdam):
+        model = net()
+        LookSAM(base(model.parameters()), model).step(Closure(model, 0))
+
+
+# -- groups, rho and states ----
+
+
+def test_rho_is_that_of_the_groups():
+    model = net()
+    optimizer = SAM(sgd(model), model, rho=0.1)
+    optimizer.rho = 0.3
+    assert optimizer.rhos() == [0.3]
+    second = net()
+    other = SAM(sgd(second), second)
+    other.load_state_dict(optimizer.state_dict())
+    assert other.rho == 0.3
+    with pytest.raises(ValueError, match="rho must be a finite number"):
+        optimizer.rho = -1.0
+
+
+def test_a_state_that_only_the_base_got_lacks_nothing():
+    model, source = net(), net()
+    bare = torch.optim.Adam(source.parameters())
+    Closure(source, 0)()
+    bare.step()
+    for method, options in ((SAM, {}), (GSAM, {"rho_min": 0.01})):
+        optimizer = method(torch.optim.Adam(model.parameters()), model, rho=0.07, **options)
+        optimizer.base.load_state_dict(bare.state_dict())
+        optimizer.step(Closure(model, 0))
+        assert optimizer.rho == 0.07
+
+
+def test_a_checkpoint_between_a_new_group_and_the_next_step_can_be_loaded():
+    model = net()
+    first, *others = model.parameters()
+    optimizer = LookSAM(SGD([first], lr=0.1), model)
+    optimizer.step(Closure(model, 0))
+    optimizer.zero_grad()
+    optimizer.add_param_group({"params": others})
+    again = LookSAM(SGD([{"params": [first]}, {"params": others}], lr=0.1), model)
+    again.load_state_dict(optimizer.state_dict())
+    again.step(Closure(model, 1))
+
+
+def test_gradients_of_an_earlier_training_are_no_error_in_a_new_group():
+    model = net()
+    first, *others = model.parameters()
+    optimizer = SAM(SGD([first], lr=0.1), model)
+    Closure(model, 0)()
+    optimizer.zero_grad()
+    optimizer.add_param_group({"params": others})
+    optimizer.step(Closure(model, 1))
+
+
+def test_rho_of_gsam_never_exceeds_its_value():
+    scheduler = torch.optim.lr_scheduler
+    for make_one in (
+        lambda o: scheduler.OneCycleLR(o, max_lr=0.1, total_steps=20, cycle_momentum=False),
+        lambda o: scheduler.CyclicLR(o, base_lr=0.01, max_lr=0.1, step_size_up=5, cycle_momentum=False),
+    ):
+        model = net()
+        groups = [{"params": list(model.parameters())[:1], "rho": 0.0}, {"params": list(model.parameters())[1:]}]
+        optimizer = GSAM(SGD(groups, lr=0.1), model, rho=0.05, rho_min=0.01)
+        schedule, seen = make_one(optimizer), []
+        for step in range(19):
+            seen.append(optimizer.rhos())
+            optimizer.step(Closure(model, step))
+            schedule.step()
+        assert {none for none, _ in seen} == {0.0}
+        assert 0.01 <= min(rho for _, rho in seen) <= max(rho for _, rho in seen) == pytest.approx(0.05)
+
+
+@pytest.mark.parametrize("build", [lambda m: SAMVI(sgd(m), m, mode="mfvi"), lambda m: SAMVI(sgd(m), m, sigma=0.01)])
+def test_noise_is_for_trained_weights(build):
+    model = net()
+    frozen, *_ = model.parameters()
+    frozen.requires_grad_(False)
+    optimizer = build(model)
+    noise = optimizer.noise()
+    assert not noise.parts[0].any()
+    trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    assert optimizer.trained == trained
+    assert noise.norm().item() == pytest.approx(1.0, abs=5 / trained**0.5)
+
+
+# -- what a closure returns ----
+
+
+@pytest.mark.parametrize(("wrong", "named"), [((1, 2), "a tuple"), ({"loss": 1}, "a dict"), (None, "None")])
+def test_a_closure_that_returns_no_loss_is_told_so(wrong, named):
+    model = net()
+
+    def closure():
+        Closure(model, 0)()
+        return wrong
+
+    with pytest.raises(TypeError, match=f"the closure returned {named}: let it return the loss"):
+        SAM(sgd(model), model).step(closure)
+
+
+def test_m_sharpness_needs_samples_and_weighs_its_pieces():
+    model = net()
+    optimizer = SAM(sgd(model), model, m_sharpness=5)
+    batch = Closure(model, 0)
+    with pytest.raises(ValueError, match=r"pass step\(closure, samples=\.\.\.\)"):
+        optimizer.step(batch)
+    mean = Closure(model, 0)().mean()
+    optimizer.zero_grad()
+    loss = optimizer.step(lambda index: batch(index).mean(), samples=list(range(len(batch.x))))
+    assert loss.item() == pytest.approx(mean.item(), rel=1e-6)
+
+
+def test_ausam_compares_the_length_of_samples():
+    model = net()
+    optimizer = AUSAM(sgd(model), model, steps_per_epoch=2)
+    with pytest.raises(ValueError, match="samples has 3 positions, and the closure returned"):
+        optimizer.step(Closure(model, 0), samples=torch.arange(3))
 
 
 # -- a loss scale that the optimizer does not know ----
@@ -113,9 +276,58 @@ def test_the_scale_is_read_with_the_verdict(monkeypatch):
     monkeypatch.setattr(scaler, "get_scale", lambda: reads.append(1) or read())
     optimizer.step(scaled(model, scaler, "plain"))
     assert not reads
-    optimizer.check_finite = False
-    optimizer.step(scaled(model, scaler, "plain"))
-    assert not reads
+
+
+class Trainer:
+    """Holds the scaler, as most people's trainers do."""
+
+    def __init__(self):
+        self.model, self.scaler = net(), torch.amp.GradScaler("cpu")
+
+    def closure(self):
+        loss = self.model(torch.ones(2, 6)).square().mean()
+        self.scaler.scale(loss).backward()
+        return loss
+
+
+def test_a_scaler_that_an_object_holds_is_found():
+    trainer = Trainer()
+    with pytest.raises(ValueError, match=r"scales its loss with self\.scaler"):
+        SAM(sgd(trainer.model), trainer.model).step(trainer.closure)
+
+    def own():
+        loss = trainer.model(torch.ones(2, 6)).square().mean()
+        trainer.scaler.scale(loss).backward()
+        return loss
+
+    with pytest.raises(ValueError, match=r"scales its loss with trainer\.scaler"):
+        SAM(sgd(trainer.model), trainer.model).step(own)
+
+
+def test_another_scaler_and_a_variable_without_a_value_are_no_alarm():
+    model = net()
+    trainer = Trainer()  # has a scaler that this closure does not use
+
+    class Standard:
+        def scaler(self, x):
+            return x / 2
+
+    data = Standard()
+
+    def train():
+        def closure():
+            nonlocal output
+            output = model(data.scaler(torch.ones(2, 6)))
+            loss = output.square().mean() + 0 * len(vars(trainer))
+            loss.backward()
+            return loss
+
+        optimizer = SAM(sgd(model), model)
+        optimizer.step(closure)
+        output = None
+        return optimizer
+
+    assert train().memory["step"] == 1
 
 
 # -- nothing is finite ----

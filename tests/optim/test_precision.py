@@ -24,6 +24,36 @@ def test_half_precision(name):
     assert result.verdict is Verdict.PASSED, f"{result.seen}. {result.advice}"
 
 
+def test_autocast_around_a_step_sees_the_perturbed_weights():
+    """torch converts the weights once in a context: without care both passes compute with the same ones."""
+    model, gradients = net(), []
+
+    def closure():
+        loss = Closure(model, 0)().mean()
+        gradients.append(torch.cat([p.grad.flatten() for p in model.parameters()]))
+        return loss
+
+    optimizer = make("sam", model, rho=1.0)
+    with torch.autocast("cpu", torch.bfloat16):
+        optimizer.step(closure)
+        after = model(Closure(model, 0).x)
+    assert (gradients[1] - gradients[0]).norm() > 0.01
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(after, model(Closure(model, 0).x))
+
+
+def test_finite_losses_whose_sum_overflows_fp16_are_finite():
+    model = net()
+    optimizer = make("sam", model)
+
+    def closure():
+        Closure(model, 0)()
+        return torch.full((4096,), 100.0, dtype=torch.float16)
+
+    optimizer.step(closure)
+    assert (optimizer.memory["step"], optimizer.memory["skipped"]) == (1, 0)
+
+
 def test_the_scale_moves_as_torch_moves_it():
     """ERM under a scaler against torch's own step and update, overflows included."""
     model, bare_model = net(), net()

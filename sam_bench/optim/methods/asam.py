@@ -32,7 +32,7 @@ class ASAM(SAM):
         scope: Literal["weight", "all"] = "weight", **common: Unpack[Common],
     ):  # fmt: skip
         super().__init__(base, model, rho=rho, **common)
-        check_options(method.ASAM, scope=scope)
+        check_options(method.ASAM, eta=eta, scope=scope)
         self.eta, self.scope = eta, scope
 
     def ascent(self, g: Vector) -> Vector:

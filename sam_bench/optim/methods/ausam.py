@@ -73,6 +73,10 @@ class AUSAM(SAM):
         before, after = oracle.losses
         if before.ndim != 1:
             raise ValueError("AUSAM keeps a mean per sample: let the closure return one loss per sample (n,)")
+        if oracle.samples is not None and index is None and len(before) != len(oracle.samples):
+            raise ValueError(
+                f"samples has {len(oracle.samples)} positions, and the closure returned {len(before)} losses"
+            )
         if samples is None:
             samples = self._by_place(place, len(before), oracle.device)
         self._note(samples if index is None else samples[index], (after - before).abs(), oracle.samples)

@@ -5,10 +5,12 @@ from typing import Unpack
 from torch import nn
 from torch.optim import Optimizer
 
+from sam_bench.optim.arguments import check_options
 from sam_bench.optim.base import Common
 from sam_bench.optim.claims import Claims, Limit
 from sam_bench.optim.methods.sam import SAM
 from sam_bench.optim.vector import Vector
+from sam_bench.options import method
 
 
 class FSAM(SAM):
@@ -32,6 +34,7 @@ class FSAM(SAM):
         super().__init__(base, model, rho=rho, **common)
         if isinstance(self.m_sharpness, int):
             raise ValueError("F-SAM averages the gradient of the whole batch: m_sharpness cannot be a number")
+        check_options(method.FSAM, sigma=sigma, lmbda=lmbda)
         self.sigma, self.lmbda = sigma, lmbda
         self._d: Vector | None = None  # `d` of the current step
 

@@ -5,11 +5,12 @@ from typing import Unpack
 from torch import nn
 from torch.optim import Optimizer
 
-from sam_bench.optim.arguments import whole_number
+from sam_bench.optim.arguments import check_options
 from sam_bench.optim.base import TINY, Common, SharpnessAware
 from sam_bench.optim.claims import Claims, Limit
 from sam_bench.optim.oracle import Oracle
 from sam_bench.optim.vector import Vector
+from sam_bench.options import method
 
 
 class GraphSAM(SharpnessAware):
@@ -38,7 +39,8 @@ class GraphSAM(SharpnessAware):
         decay_epochs: int = 1, **common: Unpack[Common],
     ):  # fmt: skip
         super().__init__(base, model, rho=rho, **common)
-        self.beta, self.gamma, self.decay_epochs = beta, gamma, whole_number("decay_epochs", decay_epochs)
+        check_options(method.GraphSAM, beta=beta, gamma=gamma, decay_epochs=decay_epochs)
+        self.beta, self.gamma, self.decay_epochs = beta, gamma, decay_epochs
         self.needs("steps_per_epoch", "because the perturbation is exact at the first step of each epoch")
 
     def direction(self, oracle: Oracle) -> Vector:

@@ -7,11 +7,13 @@ from torch import nn
 from torch.optim import Optimizer
 
 from sam_bench.optim import distributed
+from sam_bench.optim.arguments import check_options
 from sam_bench.optim.base import TINY, Common
 from sam_bench.optim.claims import Claims
 from sam_bench.optim.methods.graphsam import GraphSAM
 from sam_bench.optim.oracle import Oracle
 from sam_bench.optim.vector import Vector
+from sam_bench.options import method
 
 CODE_TINY = 1e-8
 
@@ -42,6 +44,7 @@ class GraphSAMReference(GraphSAM):
         **common: Unpack[Common],
     ):  # fmt: skip
         super().__init__(base, model, rho=rho, beta=beta, gamma=gamma, decay_epochs=decay_epochs, **common)
+        check_options(method.GraphSAMReference, radius=radius)
         self.radius, self.per_tensor, self.adaptive = radius, per_tensor, adaptive
         self.zeroed_norm, self.zeroed_average = zeroed_norm, zeroed_average
         self.weigh_loss, self.compound_decay = weigh_loss, compound_decay

@@ -20,8 +20,9 @@ class GSAM(SAM):
 
     Args:
         alpha: weight of the gap; 0.4 is the repository's example.
-        rho_min: rho follows the learning rate: `rho_min + (rho - rho_min) * lr/initial_lr`. Schedulers set
-            `initial_lr`; else it is the learning rate at construction. None keeps rho constant.
+        rho_min: rho follows the learning rate down to this value: `rho_min + (rho - rho_min) * min(1, lr/lr_0)`. `lr_0`
+            is the `max_lr` of OneCycleLR, else the `initial_lr` that schedulers set, else the learning rate at
+            construction. A group whose own rho is smaller keeps it. None keeps rho constant.
     """
 
     claims = Claims(passes=SAM.claims.passes, neutral={"alpha": 0.0}, limits=(Limit({"alpha": 0.0}, "sam"),))
@@ -38,11 +39,13 @@ class GSAM(SAM):
         """`rho_t` of each group."""
         if self.rho_min is None:
             return super().rhos()
-        groups = self.param_groups
-        shares = [group["lr"] / max(group.get("initial_lr", group["peak_lr"]), TINY) for group in groups]
-        return [
-            self.rho_min + (group["rho"] - self.rho_min) * share for group, share in zip(groups, shares, strict=True)
-        ]
+        found = []
+        for group in self.param_groups:
+            peak = group.get("max_lr", group.get("initial_lr", group.get("peak_lr", group["lr"])))
+            share = min(1.0, group["lr"] / max(peak, TINY))
+            low = min(self.rho_min, group["rho"])
+            found.append(low + (group["rho"] - low) * share)
+        return found
 
     def _complete_groups(self) -> None:
         super()._complete_groups()

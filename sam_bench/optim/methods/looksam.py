@@ -5,11 +5,13 @@ from typing import Unpack
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from sam_bench.optim.arguments import check_options
 from sam_bench.optim.base import TINY, Common
 from sam_bench.optim.claims import Claims, Limit
 from sam_bench.optim.methods.sam import SAM, When
 from sam_bench.optim.vector import Vector
 from sam_bench.optim.when import EveryK
+from sam_bench.options import method
 
 # The public per-tensor port adds 1e-8 to its norms, which changes the result where ||g_v|| is small.
 PER_TENSOR_TINY = 1e-8
@@ -30,6 +32,7 @@ class ReusingSAM(SAM):
         **common: Unpack[Common],
     ):  # fmt: skip
         super().__init__(base, model, rho=rho, when=when, **common)
+        check_options(method.LookSAM, alpha=alpha, per_tensor=per_tensor)
         self.alpha, self.per_tensor, self.tiny = alpha, per_tensor, PER_TENSOR_TINY if per_tensor else TINY
 
     def ascent(self, g: Vector) -> Vector:
@@ -82,4 +85,5 @@ class LookSAM(ReusingSAM):
         super().__init__(base, model, rho=rho, alpha=alpha, per_tensor=per_tensor, when=EveryK(k), **common)
         if not per_tensor:
             # The whole-vector code that we compare with adds the eps of the base, if the base has one (Adam).
-            self.tiny = base.param_groups[0].get("eps", TINY)
+            eps = base.param_groups[0].get("eps")
+            self.tiny = eps if isinstance(eps, float) else TINY  # Adafactor has two

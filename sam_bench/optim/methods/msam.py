@@ -6,10 +6,12 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
+from sam_bench.optim.arguments import check_options
 from sam_bench.optim.base import Common, SharpnessAware
 from sam_bench.optim.claims import Claims
 from sam_bench.optim.oracle import Oracle
 from sam_bench.optim.vector import Vector, wide
+from sam_bench.options import method
 
 BUFFERS = ("momentum_buffer", "exp_avg")  # SGD's, Adam's
 
@@ -33,6 +35,7 @@ class MSAM(SharpnessAware):
         self, base: Optimizer, model: nn.Module, *, rho: float = 0.3, momentum: float = 0.9, **common: Unpack[Common]
     ):
         super().__init__(base, model, rho=rho, **common)
+        check_options(method.MSAM, momentum=momentum)
         self.momentum = momentum
 
     def direction(self, oracle: Oracle) -> Vector:

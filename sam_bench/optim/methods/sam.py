@@ -24,7 +24,8 @@ class SAM(SharpnessAware):
     Args:
         m_sharpness: None: one perturbation for the whole batch, also on several ranks. "device": each rank perturbs
             with its own gradient, as in the paper; each rank then has its own state in memory. A number m: the batch
-            is split into pieces of m samples, each with its own perturbation; the closure must take `index`.
+            is split into pieces of m samples, each with its own perturbation; the closure must take `index`, and `step`
+            needs `samples`. Running statistics then move once for each piece.
         when: policy that decides whether a step takes the second gradient; None takes it on every step.
 
     Raises ValueError for any other m_sharpness. The other options are those of SharpnessAware.
@@ -73,6 +74,11 @@ class SAM(SharpnessAware):
         if not isinstance(self.m_sharpness, int):
             return [None]
         oracle.require_index()
+        if oracle.samples is None:
+            raise ValueError(
+                "m_sharpness as a number splits the batch before its first pass: pass step(closure, samples=...), the "
+                "positions (n,) of the batch in the training set; torch.arange(n) will do"
+            )
         return torch.split(torch.arange(oracle.n, device=oracle.device), self.m_sharpness)
 
     @staticmethod

@@ -22,7 +22,7 @@ class SAMVI(SharpnessAware):
 
     Args:
         mode: "mfvi": `sigma*xi` alone; "both": `rho * g/||g|| + sigma*xi`.
-        sigma: standard deviation of the noise; None is `rho/sqrt(N)` for N parameters, so its length is about rho.
+        sigma: standard deviation of the noise; None is `rho/sqrt(N)` for N trained weights, so its length is about rho.
 
     Raises ValueError for another mode or a negative sigma.
     """
@@ -43,8 +43,5 @@ class SAMVI(SharpnessAware):
     def direction(self, oracle: Oracle) -> Vector:
         """The gradient at the perturbed weights."""
         noise = self.noise()
-        if self.sigma is None:
-            noise = self.times_rho(noise)
-        else:
-            noise = noise * (self.sigma * math.sqrt(sum(p.numel() for p in self.params)))
+        noise = self.times_rho(noise) if self.sigma is None else noise * (self.sigma * math.sqrt(self.trained))
         return oracle(noise if self.mode == "mfvi" else self.to_radius(oracle()) + noise)

@@ -54,7 +54,7 @@ class VSAM(SAM):
         last: int = 10, a1: float = 0.13, a2: float = 0.13, beta: float = 0.7, **common: Unpack[Common],
     ):  # fmt: skip
         super().__init__(base, model, rho=rho, when=Always(), **common)
-        check_options(method.VSAM, p_max=p_max, last=last)
+        check_options(method.VSAM, p_max=p_max, last=last, a1=a1, a2=a2, beta=beta)
         if whole_number("K", K) < 2 * whole_number("M", M):
             raise ValueError(f"a block needs two values: K must be at least 2*M, got K={K}, M={M}")
         if p_max * K < 1:
