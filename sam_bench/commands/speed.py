@@ -10,9 +10,13 @@ from sam_bench.commands.words import add_json, need_bench, put_json
 
 def register(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add the command to the command line."""
-    speed = commands.add_parser("speed", help="measure the cost of optimizers and of models", add_help=False)
+    speed = commands.add_parser(
+        "speed", help="measure the cost of optimizers and of models",
+        description="Measures the cost of optimizers, or of training on molecules or images. Each has its own options: "
+        "sam-bench speed molecules --help.",
+    )  # fmt: skip
     speed.add_argument("what", choices=("optimizers", "molecules", "images"))
-    speed.add_argument("arguments", nargs=argparse.REMAINDER)
+    speed.add_argument("arguments", nargs=argparse.REMAINDER, help="the options of this measurement")
     speed.set_defaults(run=run)
 
 

@@ -53,7 +53,7 @@ def _unknown_module(config: Mapping[str, Any], error: BaseException) -> str:
     """Advice for a missing module of the user's, which commands that only read records do not look for."""
     missing = isinstance(error, ModuleNotFoundError) or isinstance(error.__cause__, ModuleNotFoundError)
     if missing and not _own_code and not str(config["_target_"]).startswith("sam_bench."):
-        return " Only run, sweep and check import code of the current folder; elsewhere set PYTHONPATH=."
+        return " Only run, sweep, tune, budgets and check import code of the current folder; elsewhere set PYTHONPATH=."
     return ""
 
 

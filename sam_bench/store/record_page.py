@@ -12,13 +12,13 @@ from sam_bench.store.schema import described, keys
 HEAD = """\
 # What a record holds
 
-This page is generated from the types in `sam_bench/api.py` (`python -m sam_bench.store.record_page > docs/record.md`);
-a test compares it to them. Every record is checked against these types when it is read. A key that is not listed here
-is kept and ignored.
+This page is generated from the types in `sam_bench/record_types.py` and `sam_bench/store`
+(`python -m sam_bench.store.record_page > docs/record.md`); a test compares it to them. Every record is checked against
+these types when it is read. A key that is not listed here is kept and ignored.
 
-`RESULTS/runs/<run_id>/record.json` is one JSON object in UTF-8. A key marked `?` may be missing. Numbers are finite:
-`null` stands for a value that does not exist. Whole numbers have at most 18 digits, lists and objects are nested at
-most 40 deep, no key comes twice, and the file has at most 64 MiB.
+`RESULTS` is `$SAM_BENCH_RESULTS`, by default `results`. `RESULTS/runs/<run_id>/record.json` is one JSON object in UTF-8.
+A key marked `?` may be missing. Numbers are finite: `null` stands for a value that does not exist. Whole numbers have at
+most 18 digits, lists and objects are nested at most 40 deep, no key comes twice, and the file has at most 64 MiB.
 
 `sha256` is the checksum of the record itself: SHA-256 of the JSON of all other keys, with sorted keys, without blanks,
 in ASCII. In Python:
@@ -32,8 +32,8 @@ text = json.dumps(record, sort_keys=True, separators=(",", ":"))
 assert hashlib.sha256(text.encode()).hexdigest() == stated
 ```
 
-It shows damage and careless edits. It is no signature: who edits a record can compute a new checksum, or call it
-schema 1, which has none. `sam-bench verify` names the records that carry no checksum.
+It shows damage and careless edits. It is no signature: anyone who edits a record can compute a new checksum, or call it
+schema 1, which has none. `sam-bench verify` counts the records that carry no checksum.
 """
 ADDED = """\
 ## Added records
