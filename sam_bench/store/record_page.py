@@ -16,9 +16,10 @@ This page is generated from the types in `sam_bench/record_types.py` and `sam_be
 (`python -m sam_bench.store.record_page > docs/record.md`); a test compares it to them. Every record is checked against
 these types when it is read. A key that is not listed here is kept and ignored.
 
-`RESULTS` is `$SAM_BENCH_RESULTS`, by default `results`. `RESULTS/runs/<run_id>/record.json` is one JSON object in UTF-8.
-A key marked `?` may be missing. Numbers are finite: `null` stands for a value that does not exist. Whole numbers have at
-most 18 digits, lists and objects are nested at most 40 deep, no key comes twice, and the file has at most 64 MiB.
+`RESULTS` is `$SAM_BENCH_RESULTS`, by default `results`. `RESULTS/runs/<run_id>/record.json` is one JSON object in
+UTF-8. A key marked `?` may be missing. Numbers are finite: `null` stands for a value that does not exist. Whole numbers
+have at most 18 digits, lists and objects are nested at most 40 deep, no key comes twice, and the file has at most 64
+MiB.
 
 `sha256` is the checksum of the record itself: SHA-256 of the JSON of all other keys, with sorted keys, without blanks,
 in ASCII. In Python:
