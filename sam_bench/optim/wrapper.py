@@ -2,6 +2,7 @@
 
 import numbers
 from collections import defaultdict
+from collections.abc import Mapping
 from types import CodeType
 from typing import Any, Self
 
@@ -87,6 +88,10 @@ class Wrapper(Optimizer):
         arguments.check_parameters(self.params)
         self.running_stats, self.perturbation = RunningStats(self.model), Perturbation()
 
+    def other_options(self, memory: Mapping[str, Any]) -> str:
+        """The options, as one writes them, with which `memory` was made and with which this optimizer cannot go on."""
+        return ""
+
     def _fit_memory(self) -> None:
         """Move the vectors to the device of the parameters, and add zeros for new parameters.
 
@@ -101,6 +106,8 @@ class Wrapper(Optimizer):
             if len(v.parts) != len(params) or v.parts[0].device != params[0].device:
                 added = [torch.zeros_like(p, dtype=wide(p.dtype)) for p in params[len(v.parts) :]]
                 self.memory[name] = Vector([part.to(params[0].device) for part in v.parts] + added, v.factor)
+                for other in (key for key, value in self.memory.items() if isinstance(value, Tensor)):
+                    self.memory[other] = self.memory[other].to(params[0].device)
 
     def state_dict(self) -> dict[str, Any]:
         """`{"base": ..., "memory": ...}`: only tensors and plain values, for `torch.load(weights_only=True)`."""
@@ -121,6 +128,8 @@ class Wrapper(Optimizer):
         for before in self._optimizer_load_state_dict_pre_hooks.values():
             state_dict = before(self, state_dict) or state_dict
         arguments.check_state(type(self).__name__, self.vectors, self.params, state_dict)
+        if made_with := self.other_options(state_dict["memory"]):
+            raise ValueError(f"this state was made with {made_with}: build {type(self).__name__} with the same options")
         self.base.load_state_dict(state_dict["base"])
         device = self.params[0].device
         self.memory.clear()

@@ -16,10 +16,8 @@ from sam_bench.optim import (
     AUSAM,
     ERM,
     FSAM,
-    GSAM,
     MSAM,
     SAM,
-    SAMVI,
     VSAM,
     GraphSAM,
     GraphSAMReference,
@@ -95,87 +93,6 @@ def test_the_right_bases_are_bases():
     for base in (torch.optim.RMSprop, torch.optim.Adagrad, torch.optim.Adafactor, torch.optim.NAdam):
         model = net()
         LookSAM(base(model.parameters()), model).step(Closure(model, 0))
-
-
-# -- groups, rho and states ----
-
-
-def test_rho_is_that_of_the_groups():
-    model = net()
-    optimizer = SAM(sgd(model), model, rho=0.1)
-    optimizer.rho = 0.3
-    assert optimizer.rhos() == [0.3]
-    second = net()
-    other = SAM(sgd(second), second)
-    other.load_state_dict(optimizer.state_dict())
-    assert other.rho == 0.3
-    with pytest.raises(ValueError, match="rho must be a finite number"):
-        optimizer.rho = -1.0
-
-
-def test_a_state_that_only_the_base_got_lacks_nothing():
-    model, source = net(), net()
-    bare = torch.optim.Adam(source.parameters())
-    Closure(source, 0)()
-    bare.step()
-    for method, options in ((SAM, {}), (GSAM, {"rho_min": 0.01})):
-        optimizer = method(torch.optim.Adam(model.parameters()), model, rho=0.07, **options)
-        optimizer.base.load_state_dict(bare.state_dict())
-        optimizer.step(Closure(model, 0))
-        assert optimizer.rho == 0.07
-
-
-def test_a_checkpoint_between_a_new_group_and_the_next_step_can_be_loaded():
-    model = net()
-    first, *others = model.parameters()
-    optimizer = LookSAM(SGD([first], lr=0.1), model)
-    optimizer.step(Closure(model, 0))
-    optimizer.zero_grad()
-    optimizer.add_param_group({"params": others})
-    again = LookSAM(SGD([{"params": [first]}, {"params": others}], lr=0.1), model)
-    again.load_state_dict(optimizer.state_dict())
-    again.step(Closure(model, 1))
-
-
-def test_gradients_of_an_earlier_training_are_no_error_in_a_new_group():
-    model = net()
-    first, *others = model.parameters()
-    optimizer = SAM(SGD([first], lr=0.1), model)
-    Closure(model, 0)()
-    optimizer.zero_grad()
-    optimizer.add_param_group({"params": others})
-    optimizer.step(Closure(model, 1))
-
-
-def test_rho_of_gsam_never_exceeds_its_value():
-    scheduler = torch.optim.lr_scheduler
-    for make_one in (
-        lambda o: scheduler.OneCycleLR(o, max_lr=0.1, total_steps=20, cycle_momentum=False),
-        lambda o: scheduler.CyclicLR(o, base_lr=0.01, max_lr=0.1, step_size_up=5, cycle_momentum=False),
-    ):
-        model = net()
-        groups = [{"params": list(model.parameters())[:1], "rho": 0.0}, {"params": list(model.parameters())[1:]}]
-        optimizer = GSAM(SGD(groups, lr=0.1), model, rho=0.05, rho_min=0.01)
-        schedule, seen = make_one(optimizer), []
-        for step in range(19):
-            seen.append(optimizer.rhos())
-            optimizer.step(Closure(model, step))
-            schedule.step()
-        assert {none for none, _ in seen} == {0.0}
-        assert 0.01 <= min(rho for _, rho in seen) <= max(rho for _, rho in seen) == pytest.approx(0.05)
-
-
-@pytest.mark.parametrize("build", [lambda m: SAMVI(sgd(m), m, mode="mfvi"), lambda m: SAMVI(sgd(m), m, sigma=0.01)])
-def test_noise_is_for_trained_weights(build):
-    model = net()
-    frozen, *_ = model.parameters()
-    frozen.requires_grad_(False)
-    optimizer = build(model)
-    noise = optimizer.noise()
-    assert not noise.parts[0].any()
-    trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
-    assert optimizer.trained == trained
-    assert noise.norm().item() == pytest.approx(1.0, abs=5 / trained**0.5)
 
 
 # -- what a closure returns ----

@@ -1,7 +1,8 @@
 """AUSAM, SAM on asymptotically unbiased samples (arXiv 2406.08001); the rule is that of the authors' code."""
 
 import warnings
-from typing import Unpack
+from collections.abc import Mapping
+from typing import Any, Unpack
 
 import torch
 from torch import Tensor, nn
@@ -61,6 +62,11 @@ class AUSAM(SAM):
             raise ValueError(f"AUSAM needs f_min <= f_max, got {f_min} and {f_max}")
         self.needs("steps_per_epoch", "because its first epoch takes full batches")
         self.alpha, self.f_min, self.f_max = alpha, f_min, f_max
+
+    def other_options(self, memory: Mapping[str, Any]) -> str:
+        """Epochs of another length."""
+        counts = memory.get("counts")
+        return "" if counts is None or len(counts) == self.steps_per_epoch else f"steps_per_epoch={len(counts)}"
 
     def direction(self, oracle: Oracle) -> Vector:
         """`g_s` on the drawn samples."""

@@ -1,6 +1,7 @@
 """GraphSAM as its authors' code runs it (github.com/YL-wang/GraphSAM, with the gradients of torch 1.x)."""
 
-from typing import Unpack
+from collections.abc import Mapping
+from typing import Any, Unpack
 
 import torch
 from torch import nn
@@ -48,6 +49,10 @@ class GraphSAMReference(GraphSAM):
         self.radius, self.per_tensor, self.adaptive = radius, per_tensor, adaptive
         self.zeroed_norm, self.zeroed_average = zeroed_norm, zeroed_average
         self.weigh_loss, self.compound_decay = weigh_loss, compound_decay
+
+    def other_options(self, memory: Mapping[str, Any]) -> str:
+        """The code that keeps no `g_s`, of which this one needs the norm."""
+        return "zeroed_norm=True" if "h" in memory and "g_s" not in memory and not self.zeroed_norm else ""
 
     def direction(self, oracle: Oracle) -> Vector:
         """`g_s`, multiplied by its loss if `weigh_loss` is true."""

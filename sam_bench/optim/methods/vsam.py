@@ -1,7 +1,8 @@
 """vSAM, variance-sampled SAM (Deng, Pang, Zhang, Wang, arXiv 2403.08821); the rule is that of the authors' code."""
 
 import random
-from typing import Unpack
+from collections.abc import Mapping
+from typing import Any, Unpack
 
 import torch
 from torch import Tensor, nn
@@ -64,6 +65,11 @@ class VSAM(SAM):
         epoch = self.needs("steps_per_epoch", "because its first three epochs are SAM")
         self.warm_up = max(WARM_UP_EPOCHS * epoch, K)
         self.memory |= {"s": 1.0, "used": 1, "reused": REUSES}
+
+    def other_options(self, memory: Mapping[str, Any]) -> str:
+        """A window of another length."""
+        window = memory.get("N")
+        return "" if window is None or len(window) == self.K else f"K={len(window)}"
 
     def draw(self, step: int) -> float:
         """A random number in [0, 1) that depends only on the seed and the step."""
