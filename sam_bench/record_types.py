@@ -88,6 +88,9 @@ class Provenance(TypedDict, total=False):
     commit: Annotated[str | None, Key("commit of the source tree; null for an installed package", LINE)]
     dirty: Annotated[bool | None, Key("whether the source tree was changed since that commit")]
     versions: Annotated[dict[str, str], Key("versions of sam_bench, Python and the libraries that touch a number")]
+    own_code: Annotated[
+        dict[str, str], Key("SHA-256 of the file of each module outside this package that a YAML names")
+    ]
     hardware: Annotated[Hardware, Key("the machine that trained")]
     precision: Annotated[str, Key("fp32, bf16 or fp16: what `precision: auto` came to", LINE)]
     tf32: Annotated[bool, Key("whether a GPU might round inputs of float32 products and convolutions to TF32")]

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from sam_bench.api import RunSpec
-from sam_bench.commands import beforehand
+from sam_bench.commands import beforehand, own_code
 from sam_bench.commands.words import need_bench
 from sam_bench.errors import UsageError
 from sam_bench.store import places
@@ -89,6 +89,8 @@ def _run_cell(cell: RunSpec) -> int:
     if not directory.finished or torchrun.several():  # the first process decides for all
         return _make(cell, directory, results)
     print(f"already finished; move {directory.final} away to repeat it")
+    if warning := own_code.changed([cell], results):
+        print(warning, file=sys.stderr)
     _show_record(read_record(directory.final), directory.final)  # without torch, which takes seconds to import
     return 0
 

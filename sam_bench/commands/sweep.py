@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sam_bench.api import Engine, Outcome, RunSpec
-from sam_bench.commands import beforehand
+from sam_bench.commands import beforehand, own_code
 from sam_bench.commands.words import (
     add_engine,
     add_experiment,
@@ -62,6 +62,8 @@ def run(arguments: argparse.Namespace) -> int:
     cells = matching(plan(arguments.experiment, cell_overrides(arguments), note), arguments.filter)
     pending = sweeping.pending(cells, results, retry_failed=arguments.retry_failed)
     beforehand.check(pending, results, here=arguments.launcher == "local")
+    if warning := own_code.changed(cells, results):
+        console.print(warning, soft_wrap=True)
     jobs, make_engine = engine(arguments, pending, results)
     if arguments.dry_run:
         from sam_bench.sweeps.standing import dry_run

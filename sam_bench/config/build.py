@@ -1,9 +1,12 @@
 """From a resolved configuration to objects: data set, model, optimizer, schedule, logger, engine."""
 
+import contextlib
+import hashlib
 import importlib.machinery
 import importlib.util
 import pkgutil
 import sys
+import sysconfig
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, cast
@@ -64,11 +67,30 @@ def _build(part: str, config: Mapping[str, Any], **arguments: Any) -> Any:
         return hydra.utils.instantiate(dict(config), _convert_="all", **arguments)
     except InstantiationException as error:
         cause = error.__cause__ or error
-        if isinstance(cause, TypeError | ValueError | ImportError | InstantiationException):
-            raise UsageError(
-                f"cannot build the {part} ({config['_target_']}): {cause}{_unknown_module(config, cause)}"
-            ) from error
-        raise cause from None
+    if isinstance(cause, TypeError | ValueError | ImportError | InstantiationException):
+        raise UsageError(
+            f"cannot build the {part} ({config['_target_']}): {cause}{_unknown_module(config, cause)}"
+        ) from cause
+    raise cause
+
+
+def own_code(config: Mapping[str, Any]) -> dict[str, str]:
+    """{module: SHA-256 of its file} for each `_target_` outside this package and the installed ones."""
+    _find_own_code(config)
+    installed = [Path(sysconfig.get_path(name)) for name in ("stdlib", "platstdlib", "purelib", "platlib")]
+    found: dict[str, str] = {}
+    for target in _targets(config):
+        module = target.rpartition(".")[0]
+        package = module.partition(".")[0]
+        with contextlib.suppress(ImportError, ValueError, OSError):  # building it says what is wrong
+            top = importlib.util.find_spec(package) if package not in ("sam_bench", "") else None
+            places = [*(top.submodule_search_locations or ()), top.origin] if top else []
+            if not places or any(Path(places[0] or "").is_relative_to(folder) for folder in installed):
+                continue
+            spec = importlib.util.find_spec(module)  # of a module in a package it imports the package
+            if spec and spec.origin:
+                found[module] = hashlib.sha256(Path(spec.origin).read_bytes()).hexdigest()
+    return found
 
 
 def build_task(config: Mapping[str, Any], data_dir: Path) -> Any:

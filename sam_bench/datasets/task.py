@@ -63,11 +63,22 @@ class Task:
             raise ValueError(f"{self.name}: splits are {tuple(self.splits)}, not train, valid, test")
         if len(self.targets) != len(self.source):
             raise ValueError(f"{self.name}: {len(self.targets)} targets for {len(self.source)} samples")
+        self._check_targets()
         if empty := [name for name, index in self.splits.items() if len(index) == 0]:
             raise UsageError(f"{self.name}: nothing is left for {empty}; change dataset.fractions or dataset.split.")
         self.split_sha256 = self.split_sha256 or checksum(self.splits)
         if self.kind == "regression" and self.mean is None:
             self.mean, self.std = _mean_std(self.targets[self.splits["train"]])
+
+    def _check_targets(self) -> None:
+        shape, dtype = tuple(self.targets.shape), self.targets.dtype
+        if self.kind == "multiclass":
+            right, wanted = len(shape) == 1 and dtype == torch.int64, "(N,) int64, the numbers of the classes"
+        else:
+            right = len(shape) == 2 and shape[1] == self.num_outputs and dtype.is_floating_point
+            wanted = f"(N, num_outputs) = (N, {self.num_outputs}) float32, NaN where a label is missing"
+        if not right:
+            raise ValueError(f"{self.name}: targets are {shape} {dtype}; {self.kind} needs {wanted}")
 
     def to(self, device: torch.device | str) -> "Task":
         """The same task on `device`; the splits stay on the CPU, so that batch sizes are known without waiting."""
@@ -86,11 +97,17 @@ class Task:
         """Loss per sample (n,), whose mean is the batch's loss; output is (n, num_outputs) or (heads, n, num_outputs).
 
         The losses of the heads are added. `penalty` is what the model adds: (heads, n, num_outputs) ->
-        (n, num_outputs). Missing labels have no weight: the mean is over the labels that exist.
+        (n, num_outputs). Missing labels have no weight: the mean is over the labels that exist. Raises UsageError for
+        an output of another shape.
         """
         assert batch.y is not None  # `collate` has set it
         labels = batch.y
         heads = output if output.dim() == 3 else output[None]
+        if tuple(heads.shape[1:]) != (len(labels), self.num_outputs):  # (n,) against (n, 1) would become (n, n)
+            raise UsageError(
+                f"the model returned {tuple(output.shape)}: {self.name} needs (n, num_outputs) = "
+                f"({len(labels)}, {self.num_outputs}), or (heads, n, num_outputs)."
+            )
         heads = heads.to(torch.promote_types(heads.dtype, torch.float32))
         if self.kind == "multiclass":
             n = heads.shape[1]

@@ -1,9 +1,10 @@
 """What makes an experiment's numbers weaker than they look: findings of level `warn`, and the marks of tables."""
 
 import json
+from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from sam_bench.api import Finished, Record
 from sam_bench.results.arms import BASE_ARM, Arm, Block
@@ -103,6 +104,10 @@ def _code(runs: Sequence[Finished]) -> Iterable[Finding]:
     commits = _kinds(runs, _commit)
     if len(commits) > 1:
         yield Finding("commit", "warn", f"runs come from {len(commits)} commits: {_listed(commits)}", names_of(runs))
+    for module, count in Counter(module for module, _ in {part for run in runs for part in _own_code(run)}).items():
+        if count > 1:
+            mine = names_of(run for run in runs if module in dict(_own_code(run)))
+            yield Finding("commit", "warn", f"runs were made with {count} versions of {module}", mine)
     versions = _kinds(runs, lambda run: json.dumps(run["provenance"].get("versions"), sort_keys=True))
     if len(versions) > 1:
         seen = [json.loads(version) or {} for version in versions]
@@ -179,6 +184,9 @@ def disturbed(arm: Arm) -> str:
 def mixed_code(arm: Arm) -> bool:
     """Whether an arm and its base arm were made from different commits, or from changed code."""
     commits = _of_comparison(arm, "commits", _commit)
+    own = {part for parts in _of_comparison(arm, "own code", _own_code) for part in cast(OwnCode, parts)}
+    if len(own) > len({module for module, _ in own}):
+        return True
     return len(commits) > 1 or True in _of_comparison(arm, "dirty", lambda run: bool(run["provenance"].get("dirty")))
 
 
@@ -189,6 +197,14 @@ def _of_comparison(arm: Arm, name: str, key: Callable[[Finished], Hashable]) -> 
             part.memo[name] = {key(run) for run in part.runs}
     values: set[Hashable] = arm.memo[name] | (arm.base.memo[name] if arm.base is not None else set())
     return values
+
+
+OwnCode = tuple[tuple[str, str], ...]
+
+
+def _own_code(run: Finished) -> OwnCode:
+    """(module, checksum) of the code outside this package."""
+    return tuple(sorted(run["provenance"].get("own_code", {}).items()))
 
 
 def _commit(run: Finished) -> str:

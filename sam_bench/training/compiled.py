@@ -120,7 +120,9 @@ def _length(optimizer: SharpnessAware, closure: Callable[[], torch.Tensor]) -> f
 def advice(error: BaseException) -> UsageError | None:
     """What to do about an error of torch's compiler; None for other errors."""
     cause: BaseException | None = error
-    while cause is not None:
+    seen: set[int] = set()  # the causes of an error that was raised again may be a ring
+    while cause is not None and id(cause) not in seen:
+        seen.add(id(cause))
         if type(cause).__module__.startswith(COMPILERS):
             first = " ".join(str(error).split("\n\n")[0].split()) or type(error).__name__
             return UsageError(f"torch.compile failed: {first}\nRun it without: compile=false (--traceback says more).")

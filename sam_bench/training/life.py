@@ -15,7 +15,7 @@ from torch import nn
 
 from sam_bench import metrics
 from sam_bench.api import Logger, Record, RunSpec
-from sam_bench.config.build import build_logger, build_model, build_optimizer, build_schedule, build_task
+from sam_bench.config.build import build_logger, build_model, build_optimizer, build_schedule, build_task, own_code
 from sam_bench.datasets.task import Task
 from sam_bench.errors import UsageError
 from sam_bench.loggers.none import NoLogger
@@ -103,6 +103,7 @@ def _head(cell: RunSpec, device: torch.device, how: Arithmetic) -> dict[str, Any
             "versions": provenance.versions(),
             "hardware": provenance.hardware(device),
             **asdict(how),
+            **({"own_code": own} if (own := own_code(cell.config)) else {}),
             "started": _now(),
         },
     }

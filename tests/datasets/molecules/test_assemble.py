@@ -144,6 +144,27 @@ def test_a_task_that_contradicts_itself_is_refused(labels):
         make_task("regression", torch.full((5, 1), torch.nan))
 
 
+@pytest.mark.parametrize(("kind", "targets"), [
+    ("regression", torch.ones(8)), ("binary", torch.ones(8)), ("regression", torch.ones(8, 2, dtype=torch.long)),
+    ("multiclass", torch.ones(8)), ("multiclass", torch.ones(8, 1, dtype=torch.long)),
+])  # fmt: skip
+def test_targets_of_another_form_are_refused(kind, targets):
+    with pytest.raises(ValueError, match=f"made: targets are .*; {kind} needs"):
+        make_task(kind, targets)
+    with pytest.raises(ValueError, match="targets are"):
+        make_task("regression", torch.ones(8, 2), num_outputs=3)
+
+
+def test_an_output_of_another_form_is_refused_and_not_broadcast():
+    """(n,) against (n, 1) would become (n, n), a number that nobody asked for."""
+    task = make_task("regression", torch.randn(8, 1))
+    batch = task.collate(torch.arange(6))
+    assert task.loss(torch.randn(6, 1), batch).shape == task.loss(torch.randn(2, 6, 1), batch).shape == (6,)
+    for wrong in (torch.randn(6), torch.randn(6, 2), torch.randn(1, 1), torch.randn(1, 5, 1)):
+        with pytest.raises(UsageError, match=r"the model returned \(.*\): made needs .* = \(6, 1\)"):
+            task.loss(wrong, batch)
+
+
 # -- molecules ---------------------------------------------------------------------------------------------------------
 
 
