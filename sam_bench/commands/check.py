@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sam_bench.api import Engine
-from sam_bench.commands.words import add_json, need_bench, put_json
+from sam_bench.commands.words import add_json, need_bench, need_folder, put_json
 from sam_bench.config import files
 from sam_bench.errors import UsageError
 from sam_bench.store import places
@@ -90,8 +90,10 @@ def _target(path: str, words: Sequence[str], cost: bool) -> "Report":
         raise UsageError(f"{wrong[0]!r} is no option of {path}: write key=value, for instance rho=0.1.")
     try:
         target = imported(path)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise UsageError(f"--target {path} cannot be imported: {error}. Start from the folder that holds it.") from None
+    except Exception as error:  # whatever the module raises while it is imported
+        raise UsageError(
+            f"--target {path} cannot be imported: {type(error).__name__}: {error}. Start from the folder that holds it."
+        ) from error
     options = {key: yaml.safe_load(value) for key, _, value in (word.partition("=") for word in words)}
     return _optimizer_report(Subject.of(target, path.rpartition(".")[2], options), cost)
 
@@ -102,7 +104,11 @@ def _optimizer(name: str, words: Sequence[str], arguments: argparse.Namespace) -
     from sam_bench.contract.subject import Subject
 
     config = dict(unpaired(words)["optimizer"])  # the contract chooses the base optimizers itself
-    target = imported(config.pop("_target_"))
+    path = config.pop("_target_")
+    try:
+        target = imported(path)
+    except Exception as error:  # whatever the module raises while it is imported
+        raise UsageError(f"optimizer {name}: {path} cannot be imported: {type(error).__name__}: {error}.") from error
     asked = {word.partition("=")[0].removeprefix("optimizer.") for word in words if word.startswith("optimizer.")}
     options = {key: value for key, value in config.items() if key in asked}
     return _optimizer_report(Subject.of(target, name, options, config), not arguments.no_cost)
@@ -116,6 +122,8 @@ def _optimizer_report(subject: Any, cost: bool) -> "Report":
     report = check(subject)
     if not cost:
         return report
+    if not report.passed:
+        return replace(report, measured={"cost": "not measured, because a point failed"})
     from sam_bench.contract.cost import measured
 
     return replace(report, measured=measured(subject))
@@ -131,6 +139,7 @@ def _model(name: str, words: Sequence[str], arguments: argparse.Namespace) -> "R
     if len(cells) > 1:
         raise UsageError(f"{' '.join(words)}: these are {len(cells)} configurations; check takes one.")
     subject = model_subject.of_config(cells[0].config, name, places.data_dir())
+    subject.built()  # a mistake in the YAML is a wrong request, and no failed point
     return models.check(subject)
 
 
@@ -160,6 +169,7 @@ def _launcher(name: str, words: Sequence[str], arguments: argparse.Namespace) ->
     from sam_bench.sweeps.engines import local
 
     (cell,) = compose_specs(NO_OP)
+    need_folder(places.results_dir())
     places.results_dir().mkdir(parents=True, exist_ok=True)
     folder = Path(tempfile.mkdtemp(prefix="check-", dir=places.results_dir()))  # a folder that all nodes see
     try:

@@ -38,6 +38,8 @@ def make_spec(
     `composed` remembers the sections that cells share, so that 10,000 cells of a grid take a second.
     """
     composed = Compositions() if composed is None else composed
+    if missing := [group for group in LABELS if choices.get(group) is None]:
+        raise UsageError(f"{missing[0]} is missing: choose one, {missing[0]}=NAME (optimizer=erm is the base alone).")
     labels = {group: choices[group] for group in LABELS}
     labels |= {"seed": resolved["seed"], "split_seed": resolved["split_seed"]}
     check(resolved, labels, composed.checked)

@@ -83,20 +83,34 @@ def leaks(subject: DataSubject) -> str:
     """Samples that are alike (the same canonical SMILES, the same pixels) across splits and within the train split."""
     task = subject.task
     keys = iter(_identities(task, torch.cat(list(task.splits.values()))))
-    known = {name: Counter(islice(keys, len(index))) for name, index in task.splits.items()}
+    listed = {name: list(islice(keys, len(index))) for name, index in task.splits.items()}
+    known = {name: Counter(own) for name, own in listed.items()}
     across = {
         f"{a} and {b}": count
         for a, b in combinations(known, 2)
         if (count := sum(known[b][key] for key in known[a].keys() & known[b].keys()))
     }
     copies = sum(count - 1 for count in known["train"].values())
-    within = f"{copies} copies within train" if copies else "no copy within train"
+    within = (
+        f"{copies} copies within train{_contradicting(task, listed['train'])}" if copies else "no copy within train"
+    )
     if across:
         said = ", ".join(f"{count} of {pair.split()[-1]} also in {pair.split()[0]}" for pair, count in across.items())
         raise Finding(f"{said}; {within}")
     if copies:
-        raise Finding(f"none across splits; {within}", "copies weigh double; with different labels they contradict")
+        raise Finding(f"none across splits; {within}", "copies weigh double; where their labels differ, decide for one")
     return "no copy, by the canonical SMILES" if hasattr(task.source, "smiles") else "no copy, bit by bit"
+
+
+def _contradicting(task: Task, keys: Sequence[str | bytes]) -> str:
+    """How many samples of the train split have another label than the first of their copies."""
+    labels = task.targets[task.splits["train"]].reshape(len(keys), -1)
+    first: dict[str | bytes, int] = {}
+    for place, key in enumerate(keys):
+        first.setdefault(key, place)
+    twins = labels[torch.tensor([first[key] for key in keys])]
+    different = int(((labels != twins) & ~labels.isnan() & ~twins.isnan()).any(1).sum())
+    return f", {different} of them with another label than the first" if different else ", all with equal labels"
 
 
 def _identities(task: Task, index: Tensor) -> Iterable[str | bytes]:

@@ -1,8 +1,10 @@
 """The result of a check: a verdict, what was seen, and what to do."""
 
 import enum
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
 VERSION = "1.0"  # of the contract: increased for a new or stricter point
@@ -116,8 +118,17 @@ class Point:
             seen, advice = str(broken), broken.advice or self.advice
         except Exception as error:  # any exception of the checked code is a result
             lines = str(error).strip().splitlines() or ["no message"]
-            verdict, seen, advice = Verdict.FAILED, f"it raised {type(error).__name__}: {lines[0]}", self.advice
+            seen = f"it raised {type(error).__name__}: {lines[0]}{where(error)}"
+            verdict, advice = Verdict.FAILED, self.advice
         return Result(self.number, self.title, verdict, seen, advice)
+
+
+def where(error: BaseException) -> str:
+    """` (my_opt.py, line 12)`: the innermost line that is neither of this package nor of an installed one."""
+    own = Path(__file__).parents[1]
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if Path(frame.filename).is_file()]
+    theirs = [f for f in frames if "site-packages" not in f.filename and not Path(f.filename).is_relative_to(own)]
+    return f" ({Path(theirs[-1].filename).name}, line {theirs[-1].lineno})" if theirs else ""
 
 
 def point(number: str, title: str, advice: str) -> Callable[[Check], Point]:

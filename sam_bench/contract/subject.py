@@ -1,6 +1,7 @@
 """An optimizer under check: how to create it on the small problem, what it takes, and what it claims."""
 
 import inspect
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -12,9 +13,10 @@ from torch.optim import Optimizer
 
 from sam_bench.api import Method
 from sam_bench.contract.problem import BASES, EPOCH, TOTAL, Closure, net
-from sam_bench.errors import UsageError
+from sam_bench.errors import UsageError, did_you_mean
 from sam_bench.optim import SharpnessAware, create_optimizer
 from sam_bench.optim.accumulation import accepts
+from sam_bench.optim.base import Common
 from sam_bench.optim.claims import Claims
 from sam_bench.optim.create import option_names
 
@@ -74,11 +76,26 @@ class Subject:
         except UsageError:
             raise
         except Exception as error:
+            if isinstance(error, TypeError) and (
+                found := re.search(r"unexpected keyword argument '(\w+)'", str(error))
+            ):
+                raise UsageError(subject._lacks(found[1])) from error
             raise UsageError(
                 f"{subject.call} raised {type(error).__name__}: {error}. An optimizer that is made in another way "
                 "needs an adapter: docs/check.md has one of ten lines."
             ) from error
         return subject
+
+    def _lacks(self, option: str) -> str:
+        """What to say of an option that the constructor does not take."""
+        if option in Common.__annotations__ and option not in {**self.options, **self.defaults}:
+            return (
+                f"{self.name} does not take {option}=, which every run gives it: let its constructor take **common and "
+                "pass it on, super().__init__(base, model, rho=rho, **common)."
+            )
+        ours = isinstance(self.target, type) and issubclass(self.target, SharpnessAware)
+        known = option_names(self.target) if ours else _named(self.target)
+        return f"{self.name} has no option {option!r}. {did_you_mean(option, sorted(known))}"
 
     # -- what it is ------------------------------------------------------------------------------------------------
 

@@ -86,7 +86,7 @@ class SharpnessAware(Wrapper):
 
     def direction(self, oracle: Oracle) -> Vector:
         """What `base` gets as its gradient."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} defines no direction(self, oracle)")
 
     def afterwards(self, direction: Vector) -> None:
         """Update `memory` from `direction`; in place is allowed, because nothing in the step can fail any more."""
@@ -114,6 +114,7 @@ class SharpnessAware(Wrapper):
         before = dict(self.memory)
         try:
             direction = self.direction(oracle)
+            self._check(direction, oracle)
             finite = oracle.finite(direction) if self.check_finite else True
             if finite:
                 self._update(direction, oracle)
@@ -127,6 +128,21 @@ class SharpnessAware(Wrapper):
         if self.scaler is not None:
             update_scale(self.scaler, self.memory, finite, oracle.scale)
         return oracle.loss
+
+    def _check(self, direction: object, oracle: Oracle) -> None:
+        """Raise TypeError or RuntimeError for mistakes of whoever writes a method."""
+        name = type(self).__name__
+        if not isinstance(direction, Vector):
+            raise TypeError(
+                f"{name}.direction returned a {type(direction).__name__}: return a Vector, as oracle() does"
+            )
+        if not oracle.losses:
+            raise RuntimeError(f"{name}.direction took no gradient: call oracle()")
+        for key, value in self.memory.items():
+            if isinstance(value, Vector) and key not in self.vectors:
+                raise TypeError(
+                    f"memory[{key!r}] is a Vector: a checkpoint needs its name, {name}.vectors = ({key!r},)"
+                )
 
     def _update(self, direction: Vector, oracle: Oracle) -> None:
         if self.local_passes:

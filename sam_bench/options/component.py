@@ -1,10 +1,12 @@
 """Find the class that declares the options of a component, by its group and its `_target_`."""
 
 from collections.abc import Mapping
+from dataclasses import MISSING, fields
 from functools import cache
 from types import ModuleType
 from typing import Any
 
+from sam_bench.errors import UsageError
 from sam_bench.options import dataset, launcher, logger, method, model, run, schedule
 from sam_bench.options.rules import check
 
@@ -35,6 +37,8 @@ def check_all(config: Mapping[str, Any], checked: Checked | None = None) -> None
     check(run.Run, {key: value for key, value in config.items() if not isinstance(value, Mapping)}, "")
     checked = {} if checked is None else checked
     for group in ("train", *OF_A_RUN):
+        if group not in config:
+            raise UsageError(f"{group} is missing: a run needs each of {', '.join(('train', *OF_A_RUN))}.")
         section = config[group]
         if (group, id(section)) not in checked:
             check_component(group, section)
@@ -45,8 +49,16 @@ def check_component(group: str, config: Mapping[str, Any]) -> None:
     """Raise UsageError for an option of one component that is unknown or has a forbidden value."""
     if group == "train":
         check(run.Train, config, group)
+        for field in fields(run.Train):
+            if field.name not in config and field.default is MISSING:
+                raise UsageError(f"train.{field.name} is missing: give it a value.")
         return
-    target = str(config.get("_target_"))
+    target = config.get("_target_") if isinstance(config, Mapping) else None
+    if not isinstance(target, str) or "." not in target:
+        raise UsageError(
+            f"the YAML of the {group} names no class: it needs a line such as `_target_: my_module.MyClass` "
+            f"(found: {target!r})."
+        )
     if options := declared(group, target):
         check(options, config, group, more=target.startswith("torch."))
     elif group in OF_ANY:

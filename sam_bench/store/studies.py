@@ -160,7 +160,8 @@ def study_files(study: str) -> list[Path]:
             return files
     known = [path.name for folder in folders() if folder.is_dir() for path in folder.iterdir() if path.is_dir()]
     hint = f" {did_you_mean(study, known)}" if known else ""
-    raise NoStudy(f"there is no tuning study {study!r} in {folders()[0]}.{hint} `sam-bench tune` makes one.")
+    searched = " or ".join(str(folder) for folder in folders())
+    raise NoStudy(f"there is no tuning study {study!r} in {searched}.{hint} `sam-bench tune` makes one.")
 
 
 @functools.lru_cache(maxsize=1024)

@@ -84,6 +84,50 @@ def test_a_data_set_that_no_model_reads_and_a_model_of_other_samples(capsys):
     )
 
 
+@pytest.mark.parametrize(("settings", "said"), [
+    ({"rho": 0.05}, "the YAML of the optimizer names no class: it needs a line such as `_target_: my_module.MyClass`"),
+    ({"_target_": "no_such_module.X"}, "no_such_module.X cannot be imported: ModuleNotFoundError"),
+    ({"_target_": "mine_to_check.HalfSAm"}, "mine_to_check.HalfSAm cannot be imported: AttributeError"),
+    ({"_target_": "broken_to_check.X"}, "broken_to_check.X cannot be imported: SyntaxError"),
+    ({"_target_": "mine_to_check.HalfSAM", "roh": 0.1}, "wrong has no option 'roh'. Did you mean 'rho'?"),
+    ({"_target_": "mine_to_check.Closed"}, "wrong does not take total_steps=, which every run gives it: let its"),
+])  # fmt: skip
+def test_a_mistake_around_the_class_is_a_wrong_request(mine, capsys, settings, said):
+    (mine / "broken_to_check.py").write_text("def\n")
+    with (mine / "mine_to_check.py").open("a") as file:
+        file.write("\n\nclass Closed(SAM):\n    def __init__(self, base, model, rho=0.05):\n        pass\n")
+    (mine / "configs" / "optimizer" / "wrong.yaml").write_text(yaml.safe_dump(settings))
+    assert main(["check", "optimizer=wrong"]) == 2
+    assert said in capsys.readouterr().err
+
+
+def test_a_model_that_cannot_be_built_is_a_wrong_request(mine, capsys):
+    assert main(["check", "model=squares", "dataset=squares"]) == 2  # the module has no class Net
+    said = capsys.readouterr().err
+    assert "cannot be" in said or "cannot build the model" in said
+    assert "squares_to_check.Net" in said
+
+
+def test_what_is_missing_is_named(capsys):
+    words = ["run", "dataset=digits", "model=fastnet_tiny", "optimizer=erm"]
+    assert main([*words[:-1], "~optimizer"]) == 2
+    assert "optimizer is missing: choose one, optimizer=NAME" in capsys.readouterr().err
+    assert main([*words, "~train.epochs"]) == 2
+    assert "train.epochs is missing: give it a value." in capsys.readouterr().err
+
+
+def test_an_error_is_shown_with_its_line_and_before_any_cost_is_measured(mine, capsys):
+    with (mine / "mine_to_check.py").open("a") as file:
+        file.write("\n\nclass Silent(SAM):\n    def direction(self, oracle):\n        oracle()\n")
+        file.write("\n\nclass Typo(SAM):\n    def direction(self, oracle):\n        return orakel()\n")
+    assert main(["check", "--target", "mine_to_check.Silent"]) == 1
+    text = " ".join(capsys.readouterr().out.split())
+    assert "it raised TypeError: Silent.direction returned a NoneType: return a Vector, as oracle() does" in text
+    assert "cost: not measured, because a point failed" in text
+    assert main(["check", "--target", "mine_to_check.Typo", "--no-cost"]) == 1
+    assert "name 'orakel' is not defined (mine_to_check.py, line " in " ".join(capsys.readouterr().out.split())
+
+
 def test_an_optimizer_of_one_base_is_checked_by_itself(capsys, monkeypatch):
     """`run` refuses adasam beside Adam, which the default is; the contract has bases of its own."""
     monkeypatch.setattr(optimizers, "check", lambda subject: Report("optimizer", subject.name, ()))
@@ -135,7 +179,7 @@ def test_json_into_a_file_and_before_the_words(tmp_path, capsys, monkeypatch):
     (["launcher=local", "launcher.jobs=2"], "launcher=local has no options"),
     (["--target", "no_such.Thing"], "cannot be imported"),
     (["--target", "torch.optim.Adam", "lr"], "write key=value"),
-    (["--target", "torch.optim.Adam", "roh=1"], "unexpected keyword argument 'roh'"),
+    (["--target", "torch.optim.Adam", "roh=1"], "Adam has no option 'roh'. Known: amsgrad"),
 ])  # fmt: skip
 def test_wrong_requests(words, wanted, capsys, results_dir):
     assert main(["check", *words]) == 2

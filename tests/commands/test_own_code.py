@@ -58,7 +58,9 @@ def test_a_run_made_with_another_version_of_ones_code_is_told_apart(folder, caps
     assert "another version" not in said.err
     (folder / "edited_sam.py").write_text(CODE.format(factor=-5.0))
     assert main(["run", *WORDS, "seed=0"]) == 0
-    assert "1 finished run was made with another version of edited_sam: give the changed part" in capsys.readouterr().err
+    assert (
+        "1 finished run was made with another version of edited_sam: give the changed part" in capsys.readouterr().err
+    )
     assert main(["run", *WORDS, "seed=1"]) == 0
     capsys.readouterr()
     assert main(["verify", *WORDS, "seed=0,1"]) == 0
@@ -72,7 +74,9 @@ def test_a_run_made_with_another_version_of_ones_code_is_told_apart(folder, caps
 
 def test_code_of_the_package_and_of_libraries_is_not_ones_own(results_dir, monkeypatch):
     monkeypatch.setenv("SAM_BENCH_RESULTS", str(results_dir))
-    assert main(["run", "dataset=digits", "model=fastnet_tiny", "optimizer=sam", "train.max_steps=2", "device=cpu"]) == 0
+    assert (
+        main(["run", "dataset=digits", "model=fastnet_tiny", "optimizer=sam", "train.max_steps=2", "device=cpu"]) == 0
+    )
     (name,) = [path.name for path in (results_dir / "runs").iterdir()]
     (record,) = index.load(results_dir, [name])
     assert "own_code" not in record["provenance"]

@@ -50,6 +50,15 @@ def test_the_same_molecule_in_another_spelling_is_a_finding(path):
     assert "also in" in seen or "copies within train" in seen
 
 
+def test_copies_that_contradict_each_other_are_counted(path):
+    write(path, [SMILES[0]] * 20, labels=[str(i % 2) for i in range(20)])
+    seen = next(result.seen for result in report_of(path).results if result.point == "3")
+    assert "copies within train" in seen
+    assert "with another label than the first" in seen
+    write(path, [SMILES[0]] * 20, labels=["1.5"] * 20)
+    assert "all with equal labels" in next(r.seen for r in report_of(path).results if r.point == "3")
+
+
 @pytest.mark.parametrize(("labels", "words", "verdict", "said"), [
     ([*["1.5"] * 19, "1e30"], (), Verdict.FAILED, "1e\\+30 in sample 19"),
     (["2.0"] * 20, (), Verdict.FINDING, "y is constant in train"),

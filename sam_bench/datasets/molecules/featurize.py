@@ -68,7 +68,7 @@ def _nothing_left(total: int, large: int, max_atoms: int) -> str:
             f"{large} of the {total} SMILES have more than dataset.max_atoms={max_atoms} atoms, and RDKit can read "
             "none of the others. Raise dataset.max_atoms; rings and distances cost its third power."
         )
-    return f"RDKit could read none of the {total} SMILES. Is it the right column?"
+    return f"RDKit could read none of the {total} SMILES. Is dataset.smiles the right column?"
 
 
 def _key(smiles: list[str], features: str, descriptors: bool, max_atoms: int, any_valence: bool) -> str:

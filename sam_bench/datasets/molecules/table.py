@@ -60,6 +60,7 @@ def read_csv_table(path: Path, smiles: str | None, targets: Sequence[str] | None
         _check_header(path, header, named=targets is not None)
         places = _places(header)
         smiles_at = 0 if smiles is None else _column(path, header, places, smiles)
+        named = targets is not None
         if targets is None:
             targets = [name for i, name in enumerate(header) if i != smiles_at]
         targets_at = [_column(path, header, places, name) for name in targets]
@@ -72,7 +73,7 @@ def read_csv_table(path: Path, smiles: str | None, targets: Sequence[str] | None
                 _check_row(path, rows.line_num, header, twice, row)
                 texts.append(row[smiles_at].strip())
                 lines.append(rows.line_num)
-                labels.extend(_numbers(path, rows.line_num, header, targets_at, row))
+                labels.extend(_numbers(path, rows.line_num, header, targets_at, row, named))
     if not texts:
         raise UsageError(f"{path} has a header but no rows.")
     at, values = np.array(lines), np.array(labels).reshape(len(texts), len(targets_at))
@@ -169,20 +170,24 @@ def _check_row(path: Path, line: int, header: list[str], twice: dict[str, list[i
             raise UsageError(f"{path} has {len(places)} different columns {name!r}; rename them.")
 
 
-def _numbers(path: Path, line: int, header: list[str], columns: list[int], row: list[str]) -> list[float]:
+def _numbers(path: Path, line: int, header: list[str], columns: list[int], row: list[str], named: bool) -> list[float]:
     try:
         return [float(row[i] or "nan") for i in columns]
     except ValueError:
-        return [_number(path, line, header[i], row[i]) for i in columns]
+        return [_number(path, line, header[i], row[i], named) for i in columns]
 
 
-def _number(path: Path, line: int, column: str, text: str) -> float:
+def _number(path: Path, line: int, column: str, text: str, named: bool) -> float:
     try:
         return float(text)
     except ValueError:
         if text.strip().lower() in MISSING:
             return math.nan
         hint = " Write decimals with a point." if re.fullmatch(r"\s*[-+]?\d*,\d+\s*", text) else ""
+        if not named and not hint:
+            hint = (
+                " It is taken for a label, because no columns are named: dataset.smiles=COLUMN dataset.targets=[COLUMN]"
+            )
         raise UsageError(f"{path}, line {line}: {text[:80]!r} in column {column!r} is not a number.{hint}") from None
 
 
