@@ -205,12 +205,26 @@ def batches(subject: DataSubject) -> str:
     _same_batch(batch.select(part), task.collate(index[part]), "select(index) is not collate of those samples")
     _same_batch(batch.to("cpu"), batch, "to(device) changes the batch")
     _same_batch(task.collate(index), batch, "the same samples give another batch without augmentation")
-    for name, value in _tensors(batch).items():
-        if name != "y" and value.is_floating_point() and not value.isfinite().all():
-            raise Broken(f"an input is not finite ({name})")
+    _all_finite(task)
     first, second = (task.collate(index, train=True, generator=torch.Generator().manual_seed(1)) for _ in range(2))
     _same_batch(first, second, "one generator state gives two augmentations")
     return f"{', '.join(_tensors(batch))}: finite, and the same twice"
+
+
+def _all_finite(task: Task) -> None:
+    """Raise Broken for an input that is not finite: of all samples, or of a random sample of a large data set."""
+    index = torch.arange(len(task.source))
+    if len(index) > LARGE:
+        index = index[torch.randperm(len(index), generator=torch.Generator().manual_seed(0))[:SAMPLED]]
+    for part in torch.split(index, 256):
+        for name, value in _tensors(task.collate(part)).items():
+            if name != "y" and value.is_floating_point() and not value.isfinite().all():
+                wrong = next(i for i in part.tolist() if not _finite(task.collate(torch.tensor([i])), name))
+                raise Broken(f"an input is not finite ({name} of sample {wrong})")
+
+
+def _finite(batch: Batch, name: str) -> bool:
+    return bool(_tensors(batch)[name].isfinite().all())
 
 
 def _tensors(batch: Batch) -> dict[str, Tensor]:

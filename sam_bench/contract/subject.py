@@ -130,8 +130,11 @@ class Subject:
 
     @property
     def claims(self) -> Claims:
-        """Its claims; empty if it states none."""
-        return getattr(self.kind, "claims", None) or getattr(self.target, "claims", None) or Claims()
+        """Its claims; empty if it states none. torch's own optimizers take one pass a step."""
+        stated = getattr(self.target, "claims", None) or getattr(self.kind, "claims", None)
+        if self.plain and not getattr(self.target, "claims", None) and not self.target.__module__.startswith("torch."):
+            stated = None
+        return stated or Claims()
 
     @cached_property
     def takes(self) -> frozenset[str]:

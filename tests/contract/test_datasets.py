@@ -131,6 +131,23 @@ def test_batches_that_change(task):
     assert report.failed
 
 
+class OneNaN(NoisySource):
+    """A NaN in the last sample alone."""
+
+    def collate(self, index, *, train, generator):
+        batch = self.source.collate(index, train=train, generator=generator)
+        batch.x = batch.x.float()
+        for molecule in (index == len(self) - 1).nonzero().flatten().tolist():
+            batch.x[batch.batch == molecule] = torch.nan
+        return batch
+
+
+def test_an_input_that_is_not_finite_is_found_wherever_it_is(task):
+    wrong = changed(task, source=OneNaN(task.source))
+    report = dataset_contract(lambda seed: wrong, points=[datasets.batches])
+    assert [result.seen for result in report.failed] == [f"an input is not finite (x of sample {len(task.source) - 1})"]
+
+
 def test_a_cache_that_is_stale(task):
     stale = changed(task, targets=task.targets + 1, data_sha256="other")
     report = dataset_contract(lambda seed: task, fresh=lambda seed: stale, points=[datasets.cache])

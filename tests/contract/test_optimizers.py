@@ -59,7 +59,7 @@ def test_the_report():
 
 
 def test_a_target_that_cannot_be_made_is_refused():
-    with pytest.raises(UsageError, match="SAM has no option 'roh'. Did you mean 'rho'"):
+    with pytest.raises(UsageError, match=r"SAM has no option 'roh'\. Did you mean 'rho'"):
         optimizer_contract(SAM, roh=0.1)
     with pytest.raises(UsageError, match=r"<lambda>\(base, model, \*\*options\) raised TypeError.*adapter"):
         optimizer_contract(lambda parameters: None)
