@@ -10,13 +10,17 @@ from sam_bench.store.record import read_record
 
 def changed(cells: Sequence[RunSpec], results: Path) -> str:
     """A warning that names the modules and counts the finished runs; empty where nothing has changed."""
-    from sam_bench.config.build import own_code, trust_current_folder
+    from sam_bench.config.build import own_code, targets_in, trust_current_folder
 
     trust_current_folder()
     modules: dict[str, None] = {}
+    found: dict[tuple[str, ...], dict[str, str]] = {}  # cells of a grid name the same few classes
     runs = 0
     for cell in cells:
-        now, directory = own_code(cell.config), RunDirectory(results, cell.run_id)
+        key = tuple(targets_in(cell.config))
+        if key not in found:
+            found[key] = own_code(cell.config)
+        now, directory = found[key], RunDirectory(results, cell.run_id)
         if now and directory.finished:
             then = read_record(directory.final)["provenance"].get("own_code", {})
             different = [name for name, digest in then.items() if now.get(name, digest) != digest]

@@ -31,7 +31,7 @@ def trust_current_folder() -> None:
 
 
 def _find_own_code(config: Mapping[str, Any]) -> None:
-    for target in _targets(config):
+    for target in targets_in(config):
         package = target.partition(".")[0]
         for folder in _own_code if importlib.util.find_spec(package) is None else ():
             if importlib.machinery.PathFinder.find_spec(package, [str(folder)]):
@@ -44,12 +44,12 @@ def imported(target: str) -> Any:
     return pkgutil.resolve_name(target)
 
 
-def _targets(node: Any) -> Iterator[str]:
+def targets_in(node: Any) -> Iterator[str]:
     """Every `_target_` in a part of the configuration."""
     if isinstance(node, Mapping):
         yield from (str(value) for key, value in node.items() if key == "_target_")
     for value in node.values() if isinstance(node, Mapping) else node if isinstance(node, list | tuple) else ():
-        yield from _targets(value)
+        yield from targets_in(value)
 
 
 def _unknown_module(config: Mapping[str, Any], error: BaseException) -> str:
@@ -79,7 +79,7 @@ def own_code(config: Mapping[str, Any]) -> dict[str, str]:
     _find_own_code(config)
     installed = [Path(sysconfig.get_path(name)) for name in ("stdlib", "platstdlib", "purelib", "platlib")]
     found: dict[str, str] = {}
-    for target in _targets(config):
+    for target in targets_in(config):
         module = target.rpartition(".")[0]
         package = module.partition(".")[0]
         with contextlib.suppress(ImportError, ValueError, OSError):  # building it says what is wrong

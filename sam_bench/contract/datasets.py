@@ -1,9 +1,8 @@
 """The contract of the data sets: splits, labels, batches, and what leaks from one split into another."""
 
-import hashlib
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import combinations, islice
@@ -14,6 +13,7 @@ import torch
 from torch import Tensor
 
 from sam_bench.api import Batch
+from sam_bench.contract import copies
 from sam_bench.contract.result import Broken, Finding, NotApplicable, Point, Report, point, results
 from sam_bench.datasets.task import Source, Task
 
@@ -82,7 +82,7 @@ def _equal(a: Tensor, b: Tensor) -> bool:
 def leaks(subject: DataSubject) -> str:
     """Samples that are alike (the same canonical SMILES, the same pixels) across splits and within the train split."""
     task = subject.task
-    keys = iter(_identities(task, torch.cat(list(task.splits.values()))))
+    keys = iter(copies.identities(task, torch.cat(list(task.splits.values()))))
     listed = {name: list(islice(keys, len(index))) for name, index in task.splits.items()}
     known = {name: Counter(own) for name, own in listed.items()}
     across = {
@@ -90,40 +90,15 @@ def leaks(subject: DataSubject) -> str:
         for a, b in combinations(known, 2)
         if (count := sum(known[b][key] for key in known[a].keys() & known[b].keys()))
     }
-    copies = sum(count - 1 for count in known["train"].values())
-    within = (
-        f"{copies} copies within train{_contradicting(task, listed['train'])}" if copies else "no copy within train"
-    )
+    repeated = sum(count - 1 for count in known["train"].values())
+    said = copies.contradicting(task, listed["train"]) if repeated else ""
+    within = f"{repeated or 'no'} {'copy' if not repeated else 'copies'} within train{said}"
     if across:
-        said = ", ".join(f"{count} of {pair.split()[-1]} also in {pair.split()[0]}" for pair, count in across.items())
-        raise Finding(f"{said}; {within}")
-    if copies:
+        pairs = ", ".join(f"{count} of {pair.split()[-1]} also in {pair.split()[0]}" for pair, count in across.items())
+        raise Finding(f"{pairs}; {within}")
+    if repeated:
         raise Finding(f"none across splits; {within}", "copies weigh double; where their labels differ, decide for one")
     return "no copy, by the canonical SMILES" if hasattr(task.source, "smiles") else "no copy, bit by bit"
-
-
-def _contradicting(task: Task, keys: Sequence[str | bytes]) -> str:
-    """How many samples of the train split have another label than the first of their copies."""
-    labels = task.targets[task.splits["train"]].reshape(len(keys), -1)
-    first: dict[str | bytes, int] = {}
-    for place, key in enumerate(keys):
-        first.setdefault(key, place)
-    twins = labels[torch.tensor([first[key] for key in keys])]
-    different = int(((labels != twins) & ~labels.isnan() & ~twins.isnan()).any(1).sum())
-    return f", {different} of them with another label than the first" if different else ", all with equal labels"
-
-
-def _identities(task: Task, index: Tensor) -> Iterable[str | bytes]:
-    """What makes a sample that sample."""
-    if (smiles := getattr(task.source, "smiles", None)) is not None:
-        from sam_bench.datasets.molecules.alike import canonical
-
-        return canonical([smiles[i] for i in index.tolist()])
-    return (
-        hashlib.sha256(row.numpy().tobytes()).digest()
-        for part in torch.split(index, 1024)
-        for row in _tensors(task.collate(part))["x"].reshape(len(part), -1)
-    )
 
 
 @point("4", "the labels can be learned and scored",
