@@ -83,32 +83,31 @@ def _target(path: str, words: Sequence[str], cost: bool) -> "Report":
     """An optimizer by its import path, with options as `key=value`."""
     import yaml
 
-    from sam_bench.config.build import imported
     from sam_bench.contract.subject import Subject
 
     if wrong := [word for word in words if "=" not in word]:
         raise UsageError(f"{wrong[0]!r} is no option of {path}: write key=value, for instance rho=0.1.")
-    try:
-        target = imported(path)
-    except Exception as error:  # whatever the module raises while it is imported
-        raise UsageError(
-            f"--target {path} cannot be imported: {type(error).__name__}: {error}. Start from the folder that holds it."
-        ) from error
+    target = _imported("--target", path, " Start from the folder that holds it.")
     options = {key: yaml.safe_load(value) for key, _, value in (word.partition("=") for word in words)}
     return _optimizer_report(Subject.of(target, path.rpartition(".")[2], options), cost)
 
 
-def _optimizer(name: str, words: Sequence[str], arguments: argparse.Namespace) -> "Report":
+def _imported(asked: str, path: str, hint: str = "") -> Any:
     from sam_bench.config.build import imported
+
+    try:
+        return imported(path)
+    except Exception as error:  # whatever the module raises while it is imported
+        told = f"{type(error).__name__}: {error}"
+        raise UsageError(f"{asked} {path} cannot be imported: {told}.{hint}") from error
+
+
+def _optimizer(name: str, words: Sequence[str], arguments: argparse.Namespace) -> "Report":
     from sam_bench.config.compose import unpaired
     from sam_bench.contract.subject import Subject
 
     config = dict(unpaired(words)["optimizer"])  # the contract chooses the base optimizers itself
-    path = config.pop("_target_")
-    try:
-        target = imported(path)
-    except Exception as error:  # whatever the module raises while it is imported
-        raise UsageError(f"optimizer {name}: {path} cannot be imported: {type(error).__name__}: {error}.") from error
+    target = _imported(f"optimizer {name}:", config.pop("_target_"))
     asked = {word.partition("=")[0].removeprefix("optimizer.") for word in words if word.startswith("optimizer.")}
     options = {key: value for key, value in config.items() if key in asked}
     return _optimizer_report(Subject.of(target, name, options, config), not arguments.no_cost)

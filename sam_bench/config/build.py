@@ -1,7 +1,6 @@
 """From a resolved configuration to objects: data set, model, optimizer, schedule, logger, engine."""
 
 import contextlib
-import hashlib
 import importlib.machinery
 import importlib.util
 import pkgutil
@@ -16,6 +15,7 @@ from hydra.errors import InstantiationException
 
 from sam_bench.api import Engine
 from sam_bench.errors import UsageError
+from sam_bench.store.disk import checksum
 
 # Of a model, not for its constructor: `accepts` is checked first, `features` is what the data set reads by default.
 CHECKED_ONLY = ("accepts", "features")
@@ -89,7 +89,7 @@ def own_code(config: Mapping[str, Any]) -> dict[str, str]:
                 continue
             spec = importlib.util.find_spec(module)  # of a module in a package it imports the package
             if spec and spec.origin:
-                found[module] = hashlib.sha256(Path(spec.origin).read_bytes()).hexdigest()
+                found[module] = checksum(Path(spec.origin))
     return found
 
 

@@ -5,7 +5,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -131,10 +131,11 @@ class Subject:
     @property
     def claims(self) -> Claims:
         """Its claims; empty if it states none. torch's own optimizers take one pass a step."""
-        stated = getattr(self.target, "claims", None) or getattr(self.kind, "claims", None)
-        if self.plain and not getattr(self.target, "claims", None) and not self.target.__module__.startswith("torch."):
-            stated = None
-        return stated or Claims()
+        if own := getattr(self.target, "claims", None):
+            return cast(Claims, own)
+        if self.plain and not self.target.__module__.startswith("torch."):
+            return Claims()
+        return getattr(self.kind, "claims", None) or Claims()
 
     @cached_property
     def takes(self) -> frozenset[str]:

@@ -84,6 +84,11 @@ def check_rho(rho: object, where: str = "") -> None:
         raise ValueError(f"rho must be a finite number >= 0, got {rho}{where}")
 
 
+def plain(value: Any) -> Any:
+    """The value; a number of numpy as Python's."""
+    return value.item() if isinstance(value, numbers.Number) and hasattr(value, "item") else value
+
+
 def check_clip_norm(clip_norm: object) -> None:
     """Raise ValueError unless `clip_norm` is None or a number above 0."""
     if clip_norm is not None and not (isinstance(clip_norm, numbers.Real) and float(clip_norm) > 0):
@@ -94,8 +99,8 @@ def check_options(declared: type, **values: object) -> None:
     """Raise ValueError for a value that `declared`, the class of a method's options, does not allow, and for NaN."""
     known = options_of(declared)
     for name, value in values.items():
-        plain = value.item() if isinstance(value, numbers.Number) and hasattr(value, "item") else value  # numpy's
-        if plain != plain or not known[name].holds(plain):
+        own = plain(value)
+        if own != own or not known[name].holds(own):
             raise ValueError(f"{name} must be {known[name].wanted}, got {value!r}")
 
 
@@ -137,15 +142,17 @@ def _names(function: Any) -> tuple[set[str], dict[str, object]]:
     """The attributes that the code of `function` reads, and the values of the outer variables that it reads."""
     attributes: set[str] = set()
     variables: dict[str, object] = {}
+    code = getattr(function, "__code__", None)
+    if code is None:  # an object with __call__, or a function in C
+        return attributes, variables
     if (owner := getattr(function, "__self__", None)) is not None:
-        variables[next(iter(function.__code__.co_varnames), "self")] = owner
-    for read in dis.get_instructions(function) if hasattr(function, "__code__") else ():
+        variables[next(iter(code.co_varnames), "self")] = owner
+    for read in dis.get_instructions(code):
         if read.opname in ("LOAD_ATTR", "LOAD_METHOD"):
             attributes.add(str(read.argval))
         elif read.opname == "LOAD_GLOBAL" and read.argval in function.__globals__:
             variables[str(read.argval)] = function.__globals__[read.argval]
-    cells = getattr(function, "__closure__", None) or ()
-    for name, cell in zip(function.__code__.co_freevars if cells else (), cells, strict=True):
+    for name, cell in zip(code.co_freevars, function.__closure__ or (), strict=True):
         with contextlib.suppress(ValueError):  # a variable without a value so far
             variables[name] = cell.cell_contents
     return attributes, variables

@@ -1,6 +1,5 @@
 """A torch.optim.Optimizer that delegates to another one and saves the state of both."""
 
-import numbers
 from collections import defaultdict
 from collections.abc import Mapping
 from types import CodeType
@@ -114,7 +113,7 @@ class Wrapper(Optimizer):
         for before in self._optimizer_state_dict_pre_hooks.values():
             before(self)
         self._fit_memory()
-        memory = {name: value.parts if isinstance(value, Vector) else _plain(value)
+        memory = {name: value.parts if isinstance(value, Vector) else arguments.plain(value)
                   for name, value in self.memory.items()}  # fmt: skip
         memory |= {f"{name}_factor": float(v.factor) for name, v in self.memory.items() if isinstance(v, Vector)}
         state: dict[str, Any] = {"base": self.base.state_dict(), "memory": memory}
@@ -153,8 +152,3 @@ class Wrapper(Optimizer):
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.base!r})"
-
-
-def _plain(value: Any) -> Any:
-    """The value; a number of numpy as Python's."""
-    return value.item() if isinstance(value, numbers.Number) and hasattr(value, "item") else value

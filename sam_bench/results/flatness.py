@@ -70,9 +70,13 @@ def taus(block: Block, chosen: Chosen, measure: str) -> np.ndarray:
 
     Left out: a seed with fewer than three runs, or whose runs are all equal in one of the two.
     """
+    return _taus(ranked(block, chosen, measure))
+
+
+def _taus(seeds: Sequence[Mapping[str, tuple[float, float]]]) -> np.ndarray:
     from scipy.stats import kendalltau
 
-    found = [kendalltau(*zip(*seed.values(), strict=True)).statistic for seed in ranked(block, chosen, measure)]
+    found = [kendalltau(*zip(*seed.values(), strict=True)).statistic for seed in seeds]
     return np.array([tau for tau in found if not math.isnan(tau)], dtype=float)
 
 
@@ -108,11 +112,11 @@ def _orders(k: int) -> np.ndarray:
 
 def correlations(blocks: Sequence[Block], chosen: Chosen) -> dict[str, Relation]:
     """How each measure goes with the test metric over all seeds of these blocks; Holm's family is the measures."""
-    samples = {measure: np.concatenate([taus(block, chosen, measure) for block in blocks]) for measure in MEASURES}
-    samples = {measure: sample for measure, sample in samples.items() if sample.size}
+    seeds = {measure: [s for block in blocks for s in ranked(block, chosen, measure)] for measure in MEASURES}
+    samples = {measure: sample for measure, own in seeds.items() if (sample := _taus(own)).size}
     found = {}
     for measure, mean in zip(samples, compare([(sample, False) for sample in samples.values()]), strict=True):
-        found[measure] = Relation(mean, *permuted([s for block in blocks for s in ranked(block, chosen, measure)]))
+        found[measure] = Relation(mean, *permuted(seeds[measure]))
     corrected = holm([relation.p for relation in found.values()])
     return {name: replace(found[name], p_holm=p) for name, p in zip(found, corrected, strict=True)}
 

@@ -24,6 +24,7 @@ from sam_bench.optim import (
     LookSAM,
     create_optimizer,
 )
+from sam_bench.optim.arguments import refuse_lonely_scaler
 
 SGD = torch.optim.SGD
 
@@ -219,6 +220,12 @@ def test_a_scaler_that_an_object_holds_is_found():
 
     with pytest.raises(ValueError, match=r"scales its loss with trainer\.scaler"):
         SAM(sgd(trainer.model), trainer.model).step(own)
+
+
+def test_a_closure_without_python_code_is_no_error():
+    """A method of an object in C has an owner and no code that could be read."""
+    refuse_lonely_scaler("SAM", [torch.amp.GradScaler("cpu")].__len__)
+    refuse_lonely_scaler("SAM", Closure(net(), 0))
 
 
 def test_another_scaler_and_a_variable_without_a_value_are_no_alarm():
